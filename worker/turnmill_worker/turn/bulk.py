@@ -14,13 +14,12 @@ from turnmill.store.records import Claim
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.run import Ended, Outcome, run_one
+from turnmill_worker.turn.slots import Slots
 
 logger = logging.getLogger("turnmill.bulk")
 
 #: A task claims so many times, so that none of them lives for ever.
 _MOST_ROUNDS = 20
-#: Turns that begin in one round of the loop.
-_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +69,14 @@ async def _begin(claims: Sequence[Claim], turns: asyncio.TaskGroup, deps: Deps, 
     """Run each, and return how many they are; whoever waits for slots keeps no histories.
 
     A few in each round of the loop: what they begin with, and end with, comes in bursts otherwise,
-    and whoever talks meanwhile waits behind it.
+    and whoever talks meanwhile waits behind it. While somebody does they are further apart.
     """
     waiting = deque(claims)
+    spacing = deps.slots.spacing
     try:
-        while len(waiting) > _AT_ONCE:
-            for _ in range(_AT_ONCE):
+        while waiting:
+            for _ in range(await spacing.some(len(waiting))):
                 _run(waiting.popleft(), turns, deps, ran)
-            await asyncio.sleep(0)
     finally:  # cancelled or not: each claim has somebody who ends it
         while waiting:
             _run(waiting.popleft(), turns, deps, ran)
@@ -86,9 +85,14 @@ async def _begin(claims: Sequence[Claim], turns: asyncio.TaskGroup, deps: Deps, 
 
 def _run(claim: Claim, turns: asyncio.TaskGroup, deps: Deps, ran: Ran) -> None:
     turn = turns.create_task(run_one(claim, deps))
-    turn.add_done_callback(lambda _: deps.slots.give_back(lane=Lane.BULK))
+    turn.add_done_callback(lambda _: _over(deps.slots))
     turn.add_done_callback(ran.ended)
     ran.claimed(claim)
+
+
+def _over(slots: Slots) -> None:
+    slots.give_back(lane=Lane.BULK)
+    slots.spacing.ended()
 
 
 async def claim_many(deps: Deps, lane: Lane, room: int) -> Sequence[Claim]:

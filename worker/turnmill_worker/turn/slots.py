@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from turnmill.domain.states import Lane
+from turnmill_worker.turn.spacing import Spacing
 
 _LEAST_RESERVE = 16
 #: When nobody has got many slots for so long, who waits for many takes what there is.
@@ -36,6 +37,7 @@ class Slots:
         self._tasks = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._waiters: deque[_Waiter] = deque()
+        self.spacing = Spacing()
         self.resize(total)
 
     def resize(self, total: int) -> None:
@@ -139,6 +141,8 @@ class Slots:
         self.in_use += count
         self._in_bulk += count if lane is Lane.BULK else 0
         self._bulk_was_last = lane is Lane.BULK
+        if lane is Lane.INTERACTIVE:
+            self.spacing.talked()
 
     def _kept_for_bulk(self) -> int:
         """Return how many slots are kept from interactive turns, since bulk waits for its share."""
