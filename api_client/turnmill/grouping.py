@@ -4,6 +4,7 @@ import asyncio
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -36,7 +37,8 @@ def _weightless(item: Any) -> int:
 class Grouped(Generic[Item, Result]):
     """Passes items from event loops to `handle`, many at a time and never by a timer.
 
-    While `handle` works, items pile up; a lone item is handled at once. `handle` returns one
+    While `handle` works, items pile up, and what is submitted in one round of a loop comes
+    together; a lone item is handled at once. `handle` returns one
     result for each item, in order, an exception where an item has none; what it raises,
     everybody in the group gets.
     """
@@ -63,6 +65,8 @@ class Grouped(Generic[Item, Result]):
     def start_afresh(self) -> None:
         """Begin with nothing, and without a thread until somebody submits."""
         self._inbox: queue.SimpleQueue[_Job[Result, Item] | None] = queue.SimpleQueue()
+        #: by event loop, what was submitted in this round of it
+        self._gathered: dict[asyncio.AbstractEventLoop, deque[_Job[Result, Item]]] = {}
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
@@ -75,8 +79,13 @@ class Grouped(Generic[Item, Result]):
             raise Stopped
         if self._thread is None:
             self._start()
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._inbox.put((future, item))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        gathered = self._gathered.get(loop)
+        if gathered is None:
+            gathered = self._gathered[loop] = deque()
+            loop.call_soon(self._hand_over, loop)
+        gathered.append((future, item))
         return await future
 
     def give(self, item: Item) -> None:
@@ -91,11 +100,29 @@ class Grouped(Generic[Item, Result]):
         """Handle what is left, then end the thread. Who came too late gets Stopped."""
         with self._starting:
             self._stopped, thread = True, self._thread
+        for gathered in list(self._gathered.values()):
+            self._put(gathered)
         self._inbox.put(None)
         if thread is not None:
             thread.join(timeout=30.0)
         while (thread is None or not thread.is_alive()) and (late := self._at_once(1)):
             self._tell(late, [Stopped()])
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the thread have what was submitted in this round, as one group where it can be one.
+
+        The thread would wake with the first of them, and handle that alone.
+        """
+        gathered = self._gathered.pop(loop)
+        if self._stopped and (self._thread is None or not self._thread.is_alive()):
+            self._tell(gathered, [Stopped()] * len(gathered))
+        else:
+            self._put(gathered)
+
+    def _put(self, gathered: "deque[_Job[Result, Item]]") -> None:
+        with suppress(IndexError):  # from two threads, where one stops what the other submits to
+            while True:
+                self._inbox.put(gathered.popleft())
 
     def _start(self) -> None:
         with self._starting:

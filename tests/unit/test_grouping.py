@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -57,6 +58,33 @@ async def test_what_piled_up_meanwhile_is_handled_together_up_to_a_bound(
     desk.open.set()
     assert await asyncio.gather(*first, *rest) == [2, 4, 6, 8, 10]
     assert desk.groups == [[1], [2, 3, 4], [5]]
+
+
+async def test_what_is_submitted_in_one_round_of_the_loop_is_handled_together(
+    work: Work, desk: Desk
+) -> None:
+    desk.open.set()  # and the thread is idle: it would take the first of them by itself
+    assert await asyncio.gather(*map(work.submit, (1, 2, 3))) == [2, 4, 6]
+    assert desk.groups == [[1, 2, 3]]
+
+
+async def test_what_the_end_comes_upon_in_the_middle_of_a_round_is_handled_or_told(
+    work: Work, desk: Desk
+) -> None:
+    desk.open.set()
+    assert await work.submit(1) == 2
+    early = asyncio.create_task(work.submit(2))
+    late = asyncio.create_task(asyncio.sleep(0))
+    late.add_done_callback(lambda _: work.stop())  # within the round, before it is handed over
+    with suppress(Stopped):
+        assert await asyncio.wait_for(early, timeout=10) == 4
+    assert desk.groups in ([[1]], [[1], [2]])
+
+
+async def test_a_loop_that_ends_leaves_nothing_behind(work: Work, desk: Desk) -> None:
+    desk.open.set()
+    assert await asyncio.to_thread(lambda: asyncio.run(work.submit(1))) == 2
+    assert not work._gathered
 
 
 async def test_a_group_takes_no_more_once_it_is_heavy(desk: Desk) -> None:

@@ -57,13 +57,13 @@ async def test_where_nobody_talks_nobody_waits(time: Time) -> None:
 
 
 @pytest.mark.parametrize("cost", [0.0005, 0.002])
-async def test_while_somebody_talks_a_half_of_what_can_be_computed_is_left_free(
+async def test_while_somebody_talks_some_of_what_can_be_computed_is_left_free(
     time: Time, cost: float
 ) -> None:
     found = time.spacing()
     await begun_in(found, time, turns=5_000, cost=cost)  # until it knows what one costs
     took = await begun_in(found, time, turns=5_000, cost=cost)
-    assert 5_000 * cost / took == pytest.approx(0.5, rel=0.02)
+    assert 5_000 * cost / took == pytest.approx(0.6, rel=0.02)
 
 
 async def test_a_claim_that_takes_long_is_not_made_up_for_by_a_burst(time: Time) -> None:
@@ -90,7 +90,7 @@ async def test_tasks_share_the_spacing(time: Time) -> None:
 async def test_who_has_said_nothing_for_two_seconds_is_waited_for_no_more(time: Time) -> None:
     found = time.spacing()
     found.talked()
-    assert await found.some(100) < 20
+    assert [await found.some(100), await found.some(100)] == [20, 4]
     await time.pass_by(2.1)
     assert await found.some(100) == 20
 
@@ -100,4 +100,4 @@ async def test_whoever_gets_an_interactive_slot_talks() -> None:
     slots.take(Lane.BULK, most=1)
     assert await slots.spacing.some(100) == 20
     await slots.take_one()
-    assert await slots.spacing.some(100) < 20
+    assert min(await slots.spacing.some(100), await slots.spacing.some(100)) < 20

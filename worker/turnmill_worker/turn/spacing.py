@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 
 #: Of what one thread can compute, turns of the bulk lane take so much while somebody talks: what
-#: comes in between finds the loop idle as often as not.
-_SHARE = 0.5
+#: comes in between finds the loop idle nearly every other time.
+_SHARE = 0.6
 #: Whoever got a slot waits for an answer, and may say the next thing right after it.
 _TALKS_SECONDS = 2.0
 #: What a turn of the bulk lane makes us compute, until that was measured; and its bounds.
