@@ -20,6 +20,8 @@ from turnmill.sync.client import Client
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
+#: So many have all sessions, one as many as another.
+USERS = 100
 _CHUNK = 5000
 _OF_KEYS = ("TURNMILL_ENCRYPTION_KEYS", "TURNMILL_KEY_STORE")
 _TEXT = "A durable queue decouples the moment of sending from that of answering. " * 3
@@ -30,7 +32,7 @@ _FILL = (
     """
     INSERT INTO turnmill.sessions (id, user_id, provider, model, settings, next_seq,
         turns_succeeded)
-    SELECT uuidv7(), 'user-' || n %% 100, %(provider)s, 'gpt-5-mini', '{"thread": "client"}',
+    SELECT uuidv7(), 'user-' || n %% %(users)s, %(provider)s, 'gpt-5-mini', '{"thread": "client"}',
         %(turns)s + 1, %(turns)s
     FROM generate_series(1, %(sessions)s) AS n
     """,
@@ -65,13 +67,15 @@ class Ground:
     valkey: EmbeddedValkey
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def template(self, *, sessions: int, turns: int = 10, provider: str = "openai") -> str:
+    def template(
+        self, *, sessions: int, turns: int = 10, provider: str = "openai", users: int = USERS
+    ) -> str:
         """Make a database of sessions with `turns` succeeded turns each; return its name."""
         name = f"template_{next(self._numbers)}"
         self._admin("CREATE DATABASE {}", name)
         url = self.postgres.url_of(name)
         upgrade(url)
-        fill(url, sessions=sessions, turns=turns, provider=provider)
+        fill(url, sessions=sessions, turns=turns, provider=provider, users=users)
         return name
 
     @contextmanager
@@ -109,9 +113,14 @@ def ground() -> Iterator[Ground]:
             yield Ground(folder=folder, postgres=postgres, valkey=valkey)
 
 
-def fill(url: str, *, sessions: int, turns: int, provider: str = "openai") -> None:
+def fill(
+    url: str, *, sessions: int, turns: int, provider: str = "openai", users: int = USERS
+) -> None:
     """Add sessions and their history by SQL; only for a database that has none."""
-    given = {"sessions": sessions, "turns": turns, "provider": provider, "text": _TEXT}
+    given = {
+        **{"sessions": sessions, "turns": turns, "provider": provider, "text": _TEXT},
+        "users": users,
+    }
     with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as conn:
         with conn.transaction():
             for statement in _FILL:
