@@ -14,6 +14,8 @@ from tests.integration.test_store_plans import CASES, CROWD, LONG_LINE, RUNNING
 from turnmill.store.database import Database
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
+pytestmark = pytest.mark.long  # half a minute of a core
+
 #: What some may touch then. It may grow with what runs, or with the heads that are looked among:
 #: both have a bound. Versions of rows that nobody has cleared away are among it.
 AFTER_A_QUIET_HOUR = {
