@@ -39,7 +39,8 @@ class Throughput:
     turns_per_s: Spread
     cpu_ms: Mapping[str, Spread]  #: a turn, by part, and of all
     pss_mb: float  #: of the worker processes, under load
-    calls_waiting: Sequence[int]  #: at the stand-in, at the ends of the windows
+    pss_mb_each: Sequence[float]  #: the same, at the ends of the windows
+    calls_waiting: Sequence[int]  #: at the stand-in, at the same moments
     ran_dry: bool  #: the backlog ended before the last window did: the rate is a lower bound
 
     def as_json(self) -> dict[str, object]:
@@ -58,8 +59,7 @@ def measure(
         if system.publish is not None:
             system.publish(queued, ground.valkey.url)
         with running(system, point, ground, database_url=url, provider=provider) as workers:
-            readings, waiting = _watch(workers, ground, provider, point, windows)
-            memory = pss_mb(workers)
+            readings, waiting, memory = _watch(workers, ground, provider, point, windows)
         done = _turns_done(url, [one.at for one in readings])
         return Throughput(
             system=system.name,
@@ -68,7 +68,8 @@ def measure(
             processes=len(workers),
             turns_per_s=_rates(readings, done),
             cpu_ms=_costs(readings, done),
-            pss_mb=memory,
+            pss_mb=memory[-1],
+            pss_mb_each=memory,
             calls_waiting=waiting,
             ran_dry=_left(url) <= point.in_flight,
         )
@@ -83,16 +84,17 @@ def _backlog(system: System, point: Point, windows: Windows) -> int:
 
 def _watch(
     workers: Sequence[int], ground: Ground, provider: StandIn, point: Point, windows: Windows
-) -> tuple[list[Reading], list[int]]:
+) -> tuple[list[Reading], list[int], list[float]]:
     roots = {"worker": workers, "postgres": [ground.postgres.pid], "redis": [ground.valkey.pid]}
     _await_first_answer(provider)
     time.sleep(windows.settling + 2 * point.latency.total_seconds())
-    readings, waiting = [read(roots)], []
+    readings, waiting, memory = [read(roots)], [], []
     for _ in range(windows.count):
         time.sleep(max(0.0, readings[-1].at + windows.seconds - time.time()))
         readings.append(read(roots))
         waiting.append(provider.counts().waiting)
-    return readings, waiting
+        memory.append(pss_mb(workers))
+    return readings, waiting, memory
 
 
 def _await_first_answer(provider: StandIn) -> None:
