@@ -34,9 +34,7 @@ def main() -> None:
     given = parser.parse_args()
     rounds: list[Round] = []
     with ground() as here:
-        templates = {
-            side: here.template(sessions=_SESSIONS, users=given.users) for side in _SIDES
-        }
+        templates = {side: here.template(sessions=_SESSIONS, users=given.users) for side in _SIDES}
         give_budgets(here, templates["with"], users=given.users)
         for number in range(given.rounds):
             order = _SIDES if number % 2 else _SIDES[::-1]

@@ -118,7 +118,10 @@ def fill(
 ) -> None:
     """Add sessions and their history by SQL; only for a database that has none."""
     given = {
-        **{"sessions": sessions, "turns": turns, "provider": provider, "text": _TEXT},
+        "sessions": sessions,
+        "turns": turns,
+        "provider": provider,
+        "text": _TEXT,
         "users": users,
     }
     with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as conn:
