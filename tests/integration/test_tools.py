@@ -238,12 +238,19 @@ def test_a_form_that_cannot_be_had_fails_the_turn_and_leaves_nothing_behind(runs
     assert len(runs.model.asked) == 4
 
 
-def test_a_form_that_is_no_schema_fails_the_turn_and_nothing_is_fetched(runs: Runs) -> None:
-    for city in ({"type": "nonsense"}, {"$ref": "http://127.0.0.1:9/schema"}):
-        form = {"type": "object", "properties": {"city": city}}
-        with pytest.raises(TurnFailed) as caught:
-            said(runs, FITS, form=form).result(timeout=20)
-        assert caught.value.error_code == "setting_refused"
+@pytest.mark.parametrize(
+    "city",
+    [{"type": "nonsense"}, {"$ref": "http://127.0.0.1:9/schema"}, {"pattern": "(?=a)"}],
+    ids=str,
+)
+def test_a_form_that_is_no_schema_fails_the_turn_before_anybody_is_asked_or_paid(
+    runs: Runs, city: dict[str, Any]
+) -> None:
+    form = {"type": "object", "properties": {"city": city}}
+    with pytest.raises(TurnFailed) as caught:
+        said(runs, FITS, form=form).result(timeout=20)
+    assert caught.value.error_code == "setting_refused"
+    assert runs.model.asked == []
 
 
 def replace_settings(runs: Runs, turn: Turn, **settings: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from turnmill_worker.providers.mock.form import fitting
 from turnmill_worker.tools.calling import _in_words
 from turnmill_worker.tools.form import misfits
-from turnmill_worker.tools.schemas import SchemaRefused
+from turnmill_worker.tools.schemas import SchemaRefused, require_usable
 
 #: `re` looks for this in a few characters until the end of days, and no other thread runs.
 FOR_EVER, TEXT = "^(a+)+$", "a" * 64 + "!"
@@ -69,6 +69,43 @@ def test_a_schema_that_branches_without_end_is_given_up() -> None:
 def test_what_is_no_schema_or_cannot_be_bounded_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(SchemaRefused):
         told({"a": "text"}, schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        one(type="nonsense"),
+        one(pattern="("),
+        one(items={"anyOf": [{"pattern": "(?=a)"}]}),
+        {"type": "object", "patternProperties": {"(a)\\1": {}}},
+        {"type": "object", "$defs": {"pattern": {"pattern": "(?!a)"}}},
+        one(**{"$ref": "https://example.com/schema"}),
+        {"type": "object", "patternProperties": {"a": {}}, "unevaluatedProperties": False},
+    ],
+    ids=str,
+)
+def test_that_nothing_can_be_held_to_a_schema_is_known_before_there_is_a_reply(
+    schema: dict[str, Any],
+) -> None:
+    with pytest.raises(SchemaRefused):
+        require_usable(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        one(type="string", pattern=FOR_EVER),
+        one(enum=[{"pattern": "("}, "("], default={"pattern": "("}),
+        {"type": "object", "properties": {"pattern": {"type": "string"}, "$ref": {}}},
+        one(**{"$ref": "#/$defs/b"}) | {"$defs": {"b": {"$id": "urn:b", "type": "string"}}},
+        one(**{"$ref": "urn:b"}) | {"$defs": {"b": {"$id": "urn:b", "type": "string"}}},
+        {},
+    ],
+    ids=str,
+)
+def test_what_a_reply_can_be_held_to_is_not_refused_before(schema: dict[str, Any]) -> None:
+    require_usable(schema)
+    told({"a": "text"}, schema)
 
 
 @pytest.mark.parametrize(

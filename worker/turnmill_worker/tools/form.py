@@ -1,16 +1,39 @@
 """Form: whether the text of a reply fits the JSON schema that its session asks for."""
 
+import asyncio
 import json
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from turnmill_worker.tools.schemas import SchemaRefused, validator_of
+from turnmill_worker.tools.schemas import SchemaRefused, require_usable, validator_of
 
 _MOST_FAULTS = 10
 _MOST_WORDS = 2_000
 _WITHIN = timedelta(seconds=5)
+_MOST_REMEMBERED = 100
+
+
+class Forms:
+    """The forms that replies of this process can be held to, as far as they were looked at.
+
+    Of one that is none a reply is paid for in vain: so it is looked at before anybody is asked.
+    """
+
+    def __init__(self) -> None:
+        self._usable: OrderedDict[str, None] = OrderedDict()
+
+    async def require(self, schema: Mapping[str, Any]) -> None:
+        """Raise SchemaRefused where nothing can be held to the schema."""
+        said = json.dumps(schema)
+        if said in self._usable:
+            return
+        await asyncio.to_thread(require_usable, schema)
+        self._usable[said] = None
+        if len(self._usable) > _MOST_REMEMBERED:
+            self._usable.popitem(last=False)
 
 
 def misfits(text: str, schema: Mapping[str, Any], *, within: timedelta = _WITHIN) -> str:

@@ -27,8 +27,33 @@ def validator_of(schema: Mapping[str, Any], *, within: timedelta) -> Any:
     its process. So patterns are looked for by an engine that is linear; it has neither look-around
     nor back-references, and neither have vendors in the form of a reply.
     """
+    from referencing import Registry  # noqa: PLC0415  only where it is asked for
+
+    usual = _kind_of(schema)
+    _ENDS.set(time.monotonic() + within.total_seconds())
+    # With a registry that is empty, nothing is ever fetched.
+    return _bounded(usual)(schema, registry=Registry())
+
+
+def require_usable(schema: Mapping[str, Any]) -> None:
+    """Refuse a schema that is none, or to which nothing can be held, before there is a value.
+
+    What shows only with one, as a schema that takes too long over it, is refused then.
+    """
+    _kind_of(schema)
+    for at in _schemas_in(schema):
+        if isinstance(pattern := at.get("pattern"), str):
+            _searching(pattern)
+        for pattern in at.get("patternProperties") or ():
+            _searching(pattern)
+        reference = at.get("$ref")
+        if isinstance(reference, str) and not reference.startswith("#"):
+            _require_named(schema)
+
+
+def _kind_of(schema: Mapping[str, Any]) -> Any:
+    """Return the usual validator of such schemas."""
     from jsonschema import exceptions, validators  # noqa: PLC0415  only where it is asked for
-    from referencing import Registry  # noqa: PLC0415
 
     _require_bounded(schema)
     usual = validators.validator_for(schema, default=validators.Draft202012Validator)
@@ -36,9 +61,33 @@ def validator_of(schema: Mapping[str, Any], *, within: timedelta) -> Any:
         usual.check_schema(schema)
     except (exceptions.SchemaError, RecursionError) as error:
         raise SchemaRefused(type(error).__name__) from None
-    _ENDS.set(time.monotonic() + within.total_seconds())
-    # With a registry that is empty, nothing is ever fetched.
-    return _bounded(usual)(schema, registry=Registry())
+    return usual
+
+
+#: What stands under these is a value, or are names of schemas that may be such words themselves.
+_VALUES = frozenset({"const", "enum", "default", "examples"})
+_NAMED = frozenset({"$defs", "definitions", "properties", "patternProperties", "dependentSchemas"})
+
+
+def _schemas_in(schema: object) -> Iterator[Mapping[str, Any]]:
+    """Yield the schema, and all that are in it."""
+    if isinstance(schema, list):
+        for one in schema:
+            yield from _schemas_in(one)
+    if isinstance(schema, Mapping):
+        yield schema
+        for name, inner in schema.items():
+            if name in _NAMED and isinstance(inner, Mapping):
+                for one in inner.values():
+                    yield from _schemas_in(one)
+            elif name not in _VALUES:
+                yield from _schemas_in(inner)
+
+
+def _require_named(schema: Mapping[str, Any]) -> None:
+    """Refuse what refers to a schema that stands elsewhere: nothing is fetched."""
+    if not any("$id" in one for one in _schemas_in(schema)):
+        raise SchemaRefused("it refers to what stands elsewhere")
 
 
 @lru_cache(maxsize=16)

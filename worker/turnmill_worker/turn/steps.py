@@ -23,7 +23,7 @@ from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers import calls
 from turnmill_worker.providers.boundary import Fault, name_of
 from turnmill_worker.providers.port import Request
-from turnmill_worker.tools.form import misfits
+from turnmill_worker.tools.form import Forms, misfits
 from turnmill_worker.tools.offered import Offered, Tools
 from turnmill_worker.tools.schemas import SchemaRefused
 from turnmill_worker.turn import aloud
@@ -87,6 +87,7 @@ class Steps:
         self._tools = tools
         self._accepting = accepting
         self._aloud = Aloud(voice)
+        self._forms = Forms()
         if ledger is not None:
             self._ledger = ledger
             self._rounds = Rounds(ledger=ledger, tools=tools)
@@ -104,17 +105,32 @@ class Steps:
     async def equipped(self, request: Request, claim: Claim) -> Request:
         """Return the request with the tools that may be called, and where its thread goes on.
 
-        Raises Rejected where the session names a tool that is not registered here.
+        Raises Rejected where the session names a tool that is not registered here, or asks for a
+        form to which no reply can be held.
         """
         chosen = claim.settings.get("tools")
+        form = _form_of(claim)
+        if form is not None:
+            await self._require(form)
         await self._tools.learn(chosen)
         offered = self._tools.offered(chosen)
         return replace(
             request,
             tools=tuple(one.offer for one in offered.values()),
             continues=_continued(claim) if claim.step_ref else 0,
-            output_schema=_form_of(claim),
+            output_schema=form,
         )
+
+    async def _require(self, form: Mapping[str, Any]) -> None:
+        try:
+            await self._forms.require(form)
+        except SchemaRefused as refused:
+            raise Rejected(
+                "setting_refused",
+                detail=f"setting 'response_format': {refused}",
+                hint="docs/tools.md says which schemas a reply can be held to; `turnmill sessions"
+                " update` changes the setting",
+            ) from None
 
     async def run(self, holding: Holding, asking: Asking) -> Ended:
         """Take one step after the other until the turn has ended, or is to be given back."""
