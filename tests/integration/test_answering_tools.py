@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.acceptance.pages import blocks_of
 from tests.talking import Talking
 from turnmill import Client, MoveRefused, Settings, TurnCancelled, TurnState
 from turnmill.domain.states import ToolCallState
+from turnmill.testing import memory_client, script
 from turnmill_worker.providers.port import Done, Emit, Request, Running
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.stack.process import wait_until
@@ -132,3 +134,24 @@ def test_tools_of_a_session_are_changed_beside_its_other_settings(client: Client
     with pytest.raises(turnmill.InvalidInput):
         client.sessions.update(session, tools=["two words"])
     assert client.sessions.get(session).settings == both.settings
+
+
+@turnmill.tool(effects="none", approval=True)
+def cancel_flight(number: str) -> str:
+    """Cancel a flight."""
+    return f"{number} is cancelled"
+
+
+def test_who_reads_along_sees_the_model_go_on_after_an_approval_and_nothing_void() -> None:
+    calls = script(calls=[(cancel_flight, {"number": "TM1"})], chunks=["Done: ", "{outputs}"])
+    with memory_client(tools=[cancel_flight]) as client, ThreadPoolExecutor(1) as reader:
+        session = client.sessions.create(user_id="ada", tools=[cancel_flight])
+        turn = client.send(session, "I stay.", metadata=calls, stream=True)
+        events = reader.submit(lambda: list(turn.stream(timeout=20)))
+        assert wait_until(lambda: turn.refresh().record.waits_for == "approval", timeout=SOON)
+        turn.approve(turn.tool_calls()[0].call_id)
+        kinds = [str(one.kind) for one in events.result(timeout=20)]
+        assert turn.result(timeout=20).text == "Done: cancel_flight: TM1 is cancelled"
+    begun = [one for one in kinds if one.startswith("attempt")]
+    assert begun == ["attempt_started", "attempt_started"]
+    assert (kinds.count("tool_call"), kinds.count("tool_output")) == (1, 1)

@@ -21,6 +21,7 @@ from turnmill_worker.turn.attempt import attempt, judged
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
 from turnmill_worker.turn.ledger import UNSTORABLE
+from turnmill_worker.turn.rounds import unanswered
 from turnmill_worker.turn.steps import Asking
 from turnmill_worker.turn.written import tell
 
@@ -144,7 +145,7 @@ async def _run_once(claim: Claim, deps: Deps) -> tuple[Claim, Settlement, Settle
     with deps.in_hand.holding(claim) as holding:
         claim = holding.claim = aimed(claim) if claim.target else claim
         if claim.stream and claim.kind == "send":
-            holding.publish(deps.carrier.begin(claim))
+            holding.publish(deps.carrier.begin(claim, first=_begins_step(claim)))
         if deps.steps.are_taken(claim):
             settlement, settled = await deps.steps.run(holding, _asking(holding, deps))
             claim = holding.claim
@@ -159,6 +160,12 @@ async def _run_once(claim: Claim, deps: Deps) -> tuple[Claim, Settlement, Settle
     return claim, settlement, settled
 
 
+def _begins_step(claim: Claim) -> bool | None:
+    """Tell whether the step is tried for the first time; None: who counts attempts knows."""
+    # While calls have no outputs, no model can have been asked to go on.
+    return True if claim.step > 1 and unanswered(claim.messages) else None
+
+
 def _asking(holding: Holding, deps: Deps) -> Asking:
     judge, told = partial(_judged, holding, deps), partial(_told_step, deps)
     return Asking(
@@ -166,7 +173,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
         judge=judge,
         write=lambda settlement: _written(settlement, deps),
         told=told,
-        again=partial(_streams_again, holding, deps),
+        again=partial(_streams_on, holding, deps),
         aloud=aloud.Asking(
             ask=partial(_ask_aloud, holding, deps),
             whom=deps.whom,
@@ -196,11 +203,11 @@ def _told_step(deps: Deps, claim: Claim, settlement: Settlement) -> None:
     tell(deps.told, claim, settlement, stands)
 
 
-def _streams_again(holding: Holding, deps: Deps, first: bool) -> None:
+def _streams_on(holding: Holding, deps: Deps) -> None:
     if holding.publishing is not None:
         holding.publishing.ended(None)
     if holding.claim.stream:
-        holding.publish(deps.carrier.begin(holding.claim, first=first))
+        holding.publish(deps.carrier.begin(holding.claim, first=True))
 
 
 async def _ask_aloud(holding: Holding, deps: Deps, kind: str, claim: Claim) -> Settlement:

@@ -68,8 +68,7 @@ class Asking:
     ]  #: what is to be written where it ends between
     write: Callable[[Settlement], Awaitable[Settled | Fenced]]
     told: Callable[[Claim, Settlement], None]  #: of a step that stands
-    #: called before an attempt that the claim did not begin with: is it the first of its step?
-    again: Callable[[bool], None]
+    again: Callable[[], None]  #: called before the first attempt of a step that the claim comes to
     aloud: aloud.Asking  #: of what is heard, or spoken
 
 
@@ -169,7 +168,7 @@ class Steps:
         if holding.claim.step > step:
             if not self._accepting():
                 return asking.judge(Stop.DRAINING)
-            asking.again(True)
+            asking.again()
         claim = holding.claim
         if claim.step_ref:
             # The thread stands for what was said before, too.
@@ -184,7 +183,7 @@ class Steps:
             attempt = min(claim.attempt + 1, claim.max_attempts)
             claim = replace(claim, kind="send", native_ref="", attempt=attempt)
             holding.claim = claim
-            asking.again(False)
+            asking.again()
         receipts = await self._ledger.receipts(claim.turn_id)
         left = round_left(claim, receipts)
         left.tell(holding.publishing)
@@ -223,7 +222,7 @@ class Steps:
         if left is None and not self._accepting():
             return asking.judge(Stop.DRAINING)
         if left is None and not is_to_be_spoken(holding.claim):
-            asking.again(True)  # what is spoken is no other attempt to those who read along
+            asking.again()  # what is spoken is no other attempt to those who read along
         return left
 
     async def _advance(self, step: Step, holding: Holding) -> Advanced | Settlement:
