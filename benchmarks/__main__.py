@@ -59,6 +59,7 @@ SHORT = Form(
     windows=Windows(count=5, seconds=2.0, settling=3.0),
     points=(
         ("interactive", 2000, 1.0),
+        ("interactive-each", 2000, 1.0),
         ("limit", 2000, 1.0),
         ("bulk", 4000, 1.0),
         ("bare", 2000, 1.0),
@@ -140,14 +141,21 @@ def sections(form: Form, here: Ground) -> Iterator[tuple[str, Callable[[], Itera
 
 def all_points(form: Form, here: Ground, template: str) -> Iterator[list[dict[str, object]]]:
     found = []
+    templates = {False: template}
     for name, in_flight, latency in form.points:
-        point = Point(in_flight=in_flight, latency=timedelta(seconds=latency))
+        system = SYSTEMS[name]
+        if system.users_each not in templates:
+            templates[True] = here.template(sessions=form.sessions, users=form.sessions)
         one = throughput.measure(
-            SYSTEMS[name], point, ground=here, template=template, windows=form.windows
+            system,
+            Point(in_flight=in_flight, latency=timedelta(seconds=latency)),
+            ground=here,
+            template=templates[system.users_each],
+            windows=form.windows,
         )
         cpu = one.cpu_ms.get("all")
         tell(
-            f"{name:12} {in_flight:5} in flight, {latency} s:"
+            f"{name:16} {in_flight:5} in flight, {latency} s:"
             f" {one.turns_per_s.median:8.1f} turns/s,"
             f" {cpu.median if cpu else 0:7.2f} ms a turn, {one.pss_mb:6.0f} MB"
         )

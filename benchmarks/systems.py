@@ -44,6 +44,7 @@ class System:
     expected: float  #: turns/s; sizes the backlog, and nothing else
     commands: Callable[[Point], list[tuple[str, ...]]]
     publish: Callable[[Queued, str], None] | None = None  #: None: its dispatcher finds the rows
+    users_each: bool = False  #: each session has a user of its own
 
 
 def _celery(*arguments: str) -> tuple[str, ...]:
@@ -107,6 +108,15 @@ SYSTEMS = {
             most_in_flight=4000,
             expected=1500,
             commands=_turnmill(lambda wanted: wanted),
+        ),
+        System(
+            name="interactive-each",
+            title="Turnmill, interactive, a user each",
+            lane=Lane.INTERACTIVE,
+            most_in_flight=4000,
+            expected=1500,
+            commands=_turnmill(lambda wanted: wanted),
+            users_each=True,
         ),
         System(
             name="bulk",
