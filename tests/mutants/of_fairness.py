@@ -2,13 +2,16 @@
 
 from tests.mutants.breaking import Mutant, instead, without
 from turnmill.store.postgres import sharing
+from turnmill_worker.turn import spacing
 from turnmill_worker.turn.claims import Claims
 from turnmill_worker.turn.crowds import Crowds
 from turnmill_worker.turn.slots import Slots
+from turnmill_worker.turn.spacing import Spacing
 
 _TURNS = "tests/integration/test_users_take_turns.py"
 _SHARING = "tests/contract/store/test_sharing.py"
 _SLOTS = "tests/unit/test_slots.py"
+_SPACING = "tests/unit/test_spacing.py"
 
 OF_FAIRNESS: dict[str, Mutant] = {
     "hints_take_what_they_name": Mutant(
@@ -44,5 +47,16 @@ OF_FAIRNESS: dict[str, Mutant] = {
         rule="bulk gets its share though interactive turns wait for every slot",
         breaks=instead(Slots, "_kept_for_bulk", lambda self: 0),
         killed_by=f"{_SLOTS}::test_a_single_slot_goes_from_lane_to_lane[asyncio]",
+    ),
+    "nobody_talks": Mutant(
+        rule="while somebody talks, turns of batches leave room on the loop",
+        breaks=instead(Spacing, "talked", lambda self: None),
+        killed_by=f"{_SPACING}::test_who_has_said_nothing_for_two_seconds_is_waited_for_no_more"
+        "[asyncio]",
+    ),
+    "a_burst_after_a_claim": Mutant(
+        rule="what a claim that took long has held up does not begin in a burst",
+        breaks=instead(spacing, "_LATE_SECONDS", 3600.0),
+        killed_by=f"{_SPACING}::test_a_claim_that_takes_long_is_not_made_up_for_by_a_burst[asyncio]",
     ),
 }

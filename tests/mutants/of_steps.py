@@ -3,8 +3,16 @@
 from tests.mutants.breaking import Mutant, instead, without
 from turnmill.store.nouns import copied_steps
 from turnmill.store.postgres import stepping
+from turnmill_worker.turn import run
+from turnmill_worker.turn.steps import Steps
 
 _STEPPING = "tests/contract/store/test_stepping.py"
+_TOOLS = "tests/integration/test_tools.py"
+_ANSWERING = "tests/integration/test_answering_tools.py"
+
+
+async def _nothing(*_: object) -> None: ...
+
 
 OF_STEPS: dict[str, Mutant] = {
     "step_without_fence": Mutant(
@@ -60,5 +68,17 @@ OF_STEPS: dict[str, Mutant] = {
         breaks=instead(copied_steps, "_give_up", lambda *_: None),
         killed_by=f"{_STEPPING}::test_what_a_retried_turn_takes_along_is_run_by_one_of_two"
         "_that_are_made_of_it[postgres]",
+    ),
+    "any_form_is_asked_for": Mutant(
+        rule="a form to which no reply can be held is refused before anybody is asked",
+        breaks=instead(Steps, "_require", _nothing),
+        killed_by=f"{_TOOLS}::test_a_form_that_is_no_schema_fails_the_turn_before_anybody_is_asked"
+        "_or_paid[{'pattern': '(?=a)'}]",
+    ),
+    "begun_again_after_an_approval": Mutant(
+        rule="who reads along is not told that all is void when a model goes on",
+        breaks=instead(run, "_begins_step", lambda claim: None),
+        killed_by=f"{_ANSWERING}::test_who_reads_along_sees_the_model_go_on_after_an_approval"
+        "_and_nothing_void",
     ),
 }

@@ -6,12 +6,13 @@ from typing import Any
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from tests.claims import a_claim
-from turnmill.domain.content import ToolCall
+from turnmill.domain.content import Message, ToolCall, ToolOutput
 from turnmill.domain.states import TurnState
 from turnmill.domain.streaming import StreamKind
 from turnmill.streams.entries import MOST_BYTES, MOST_BYTES_AT_ONCE, part_from
 from turnmill_worker.streams.publishing import Publishing
 from turnmill_worker.streams.writing import Writing
+from turnmill_worker.turn.run import _begins_step
 
 NEVER: Any = None
 
@@ -127,3 +128,13 @@ def test_a_copy_with_a_hole_is_thrown_away_and_written_again() -> None:
     again = writing.commands()
     assert again[0].startswith(b"*2\r\n$3\r\nDEL")
     assert ids(again) == ["7-1", "7-2"]
+
+
+def test_of_a_step_that_waits_for_outputs_nothing_was_said_before() -> None:
+    call = ToolCall(id="call_0", name="add", arguments={})
+    said = [Message.of("user", "hello"), Message("assistant", (call,))]
+    answered = [*said, Message("tool", (ToolOutput(call_id="call_0", output="3"),))]
+    lost = {"n": 2, "step": 2, "stream": True}  # with its worker, in the middle of the turn
+    assert _begins_step(a_claim(**lost, messages=said)) is True
+    assert _begins_step(a_claim(**lost, messages=answered)) is None
+    assert _begins_step(a_claim(n=2, stream=True)) is None
