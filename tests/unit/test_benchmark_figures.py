@@ -19,8 +19,9 @@ def a_load(*, calls: int, pss_mb: float) -> Throughput:
         processes=2,
         turns_per_s=Spread(1.0, 1.0, 1.0),
         cpu_ms={},
-        pss_mb=pss_mb,
-        calls_waiting=[0, calls],
+        pss_mb=999.0,
+        pss_mb_each=[999.0, pss_mb, pss_mb + 9],
+        calls_waiting=[0, calls, calls - 100],
         ran_dry=False,
     )
 
@@ -38,7 +39,7 @@ def a_row(system: str, cost: float) -> dict[str, Any]:
     }
 
 
-def test_a_further_call_is_what_lies_between_two_loads() -> None:
+def test_a_further_call_is_what_lies_between_two_loads_when_most_calls_were_there() -> None:
     held = memory._held(a_load(calls=500, pss_mb=250.0), a_load(calls=2000, pss_mb=355.0), tls=True)
     assert (held.each_kb, held.calls, held.tls) == (70.0, (500, 2000), True)
     assert "TLS | 500 … 2,000 | 250 … 355 MB | 70 |" in render.memory_table(

@@ -131,7 +131,7 @@ def test_a_copy_with_a_hole_is_thrown_away_and_written_again() -> None:
 
 
 def test_of_a_step_that_waits_for_outputs_nothing_was_said_before() -> None:
-    call = ToolCall(id="call_0", name="add", arguments={})
+    call = ToolCall(id="call_0", name="add", arguments="{}")
     said = [Message.of("user", "hello"), Message("assistant", (call,))]
     answered = [*said, Message("tool", (ToolOutput(call_id="call_0", output="3"),))]
     lost = {"n": 2, "step": 2, "stream": True}  # with its worker, in the middle of the turn
