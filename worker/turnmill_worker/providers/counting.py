@@ -54,15 +54,11 @@ def most_cost(price: Price, provider: str, model: str, most: Usage) -> Decimal |
     A part of the input may turn out to be dearer than the rest, in a cache, or cheaper; and a call
     may be served in the standard tier, though another one was asked for.
     """
-    told = most.input_tokens
-    kinds = [most]
-    if most.cache_write_tokens or most.service_tier:
-        kinds.append(Usage(input_tokens=told, output_tokens=most.output_tokens))
-    costs = [cost_of(partial(price, provider, model, one)) for one in kinds]
-    known = [one for one in costs if one is not None]
-    if not known or costs[0] is None:
-        return None
-    return max(known).quantize(PLACES, rounding=ROUND_CEILING)
+    cost = cost_of(partial(price, provider, model, most))
+    if cost is not None and (most.cache_write_tokens or most.service_tier):
+        plain = Usage(input_tokens=most.input_tokens, output_tokens=most.output_tokens)
+        cost = max(cost, cost_of(partial(price, provider, model, plain)) or cost)
+    return None if cost is None else cost.quantize(PLACES, rounding=ROUND_CEILING)
 
 
 def input_bound(

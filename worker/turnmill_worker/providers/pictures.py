@@ -70,13 +70,11 @@ _AREA, _SQUARE = 750, 28
 
 def counted_by_openai(request: Request) -> Counted:
     """Return what counts the pictures of a request as OpenAI does."""
-    rule = _rule_of(request.model)
 
     def counted(part: Attached) -> int | None:
         if not isinstance(part, Image):
             return _words_in(part)
-        width, height = _size_of(request, part)
-        return _of_rule(rule, width, height, part.detail)
+        return tokens_of_openai(request.model, *_size_of(request, part), part.detail)
 
     return counted
 
