@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 from turnmill.domain.content import Message
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected
@@ -120,8 +121,7 @@ async def _made(needs: Budgeting, call: Call, go: Go, *, most: Decimal) -> Answe
             holding.last = _NOTHING
         raise
     if isinstance(answer, Done):
-        cost = _cost_of(needs, call, answer)
-        holding.last, holding.is_known = (most, False) if cost is None else (cost, True)
+        holding.prices = partial(_cost_of, needs, call, answer)
     elif not isinstance(answer, Running):
         holding.last = _NOTHING
     return answer

@@ -1,5 +1,6 @@
 """One claim in hand: whether its call may begin, whether it has left, and why it was stopped."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum, StrEnum
@@ -60,6 +61,8 @@ class Holding:
     owed: Decimal = Decimal(0)  #: for calls before the last one, and in no books so far
     last: Decimal = Decimal(0)  #: what the last call has cost, or the most that it may have
     is_known: bool = False  #: it is what it has cost
+    #: tells what an answered call has cost: most are the last ones, and nobody asks here
+    prices: Callable[[], Decimal | None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.target = self.claim.target
@@ -85,13 +88,22 @@ class Holding:
             publishing.holds = self.holds_lease
         self.publishing = publishing
 
+    def last_cost(self) -> tuple[Decimal, bool]:
+        """Return what the last call has cost, and True; or the most that it may have."""
+        if self.prices is not None:
+            cost, self.prices = self.prices(), None
+            if cost is not None:
+                self.last, self.is_known = cost, True
+        return self.last, self.is_known
+
     def owes(self) -> None:
         """Note that another call begins: what the last one has cost is owed."""
-        self.owed, self.last, self.is_known = self.owed + self.last, Decimal(0), False
+        cost, _ = self.last_cost()
+        self.owed, self.last, self.is_known = self.owed + cost, Decimal(0), False
 
     def is_booked(self) -> None:
         """Note that all that calls have cost until now is in the books."""
-        self.owed, self.last, self.is_known = Decimal(0), Decimal(0), False
+        self.owed, self.last, self.is_known, self.prices = Decimal(0), Decimal(0), False, None
 
     def goes_on(self, claim: Claim) -> None:
         """Hold the claim of the next step: all that the last one took is in the books."""

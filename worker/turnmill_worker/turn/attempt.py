@@ -111,7 +111,10 @@ def _with_owed(cost: Decimal | None, used: Done | Usage | None, holding: Holding
     """
     if used is not None and cost is None:
         return None  # an unknown part makes an unknown sum
-    owed = holding.owed + (holding.last if used is None and holding.is_known else 0)
+    owed = holding.owed
+    if used is None:
+        last, is_known = holding.last_cost()
+        owed += last if is_known else 0
     return (cost or 0) + owed if owed else cost
 
 
@@ -120,7 +123,8 @@ def _may_have_cost(found: Verdict, estimate: Usage | None, holding: Holding) -> 
 
     Of one that we have cut ourselves while its reply came, our estimate is as good as any.
     """
-    if holding.is_known or not holding.last:
+    most, is_known = holding.last_cost()
+    if is_known or not most:
         return False
     came = holding.partial is not None and holding.partial.bytes > 0
     return not (found.state is TurnState.CANCELLED and came and estimate is not None)

@@ -194,7 +194,7 @@ def _judged(
         provider_ms=0,
         cost_usd=None,
         reserved=holding.reserved,
-        may_have_cost=bool(holding.last),
+        may_have_cost=bool(holding.last_cost()[0]),
     )
 
 
