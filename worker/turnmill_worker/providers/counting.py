@@ -6,6 +6,7 @@ bounded by its bytes: see `turnmill.domain.counting`.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 from functools import partial
 from typing import Any
@@ -51,13 +52,15 @@ def most_of(provider: object, request: Request, thread: Sequence[Message]) -> Us
 def most_cost(price: Price, provider: str, model: str, most: Usage) -> Decimal | None:
     """Return the most that such a call may cost, rounded up; None where nobody knows.
 
-    A part of the input may turn out to be dearer than the rest, in a cache, or cheaper; and a call
-    may be served in the standard tier, though another one was asked for.
+    A part of the input may turn out to be dearer than the rest, in a cache, or cheaper; so may all
+    of the output, if it was thought; and a call may be served in the standard tier, though another
+    one was asked for.
     """
-    told = most.input_tokens
-    kinds = [most]
+    told, said = most.input_tokens, most.output_tokens
+    kinds = [most, replace(most, reasoning_tokens=said)]
     if most.cache_write_tokens or most.service_tier:
-        kinds.append(Usage(input_tokens=told, output_tokens=most.output_tokens))
+        plain = Usage(input_tokens=told, output_tokens=said)
+        kinds += [plain, replace(plain, reasoning_tokens=said)]
     costs = [cost_of(partial(price, provider, model, one)) for one in kinds]
     known = [one for one in costs if one is not None]
     if not known or costs[0] is None:
