@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from turnmill.domain.closing import rest, wait_for
+from turnmill.domain.closing import FIRST_WAIT, rest, wait_for
 from turnmill.domain.errors import (
     MaybeSent,
     Overloaded,
@@ -242,7 +242,10 @@ class Accounts:
             self._refusals[key] += 1
             if self._refusals[key] < _IN_A_ROW and known is None:
                 return
-        wait = partial(_wait, error.retry_after, permanent=False)
+        told = error.retry_after
+        if known is not None and told is not None:
+            told = max(told, FIRST_WAIT)  # it has not held what it said: no more than one a second
+        wait = partial(_wait, told, permanent=False)
         turn_id = call.claim.turn_id
         await self._close(key, code=error.error_code, wait=wait, turn_id=turn_id, known=known)
 
