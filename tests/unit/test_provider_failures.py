@@ -17,8 +17,8 @@ from turnmill.domain.errors import (
     Rejected,
     ThreadLocked,
 )
-from turnmill_worker.providers.answers import read, refusal
 from turnmill_worker.http1.answer import Headers
+from turnmill_worker.providers.answers import read, refusal
 from turnmill_worker.providers.failures import (
     error_object_of,
     error_of_status,
