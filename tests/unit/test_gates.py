@@ -101,21 +101,6 @@ async def test_a_vendor_that_refuses_as_soon_as_it_is_asked_more_is_left_alone_f
     assert found == [1, 2, 3]
 
 
-@pytest.mark.parametrize("told", [0, 0.001])
-async def test_a_vendor_that_says_at_once_and_refuses_is_asked_once_a_second(
-    rig: Rig, told: float
-) -> None:
-    rig.answer = RateLimited("rate_limit_exceeded", retry_after=timedelta(seconds=told))
-    for _ in range(30):
-        await rig.ask()
-        await asyncio.sleep(0.01)
-    assert rig.calls == 2  # the first one, and one that tried it
-    rig.let_time_come()
-    rig.answer = Done(text="hi", usage=Usage())
-    await rig.ask()
-    assert rig.closed() == []
-
-
 async def test_a_key_that_is_refused_closes_all_models_of_the_account(rig: Rig) -> None:
     rig.answer = NO_MONEY
     assert await rig.ask() is NO_MONEY
