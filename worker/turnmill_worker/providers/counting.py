@@ -14,6 +14,7 @@ from typing import Any
 from turnmill.domain.budgets import PLACES
 from turnmill.domain.content import Message
 from turnmill.domain.counting import OF_MESSAGE, Counted, most_tokens
+from turnmill.domain.errors import Rejected
 from turnmill.store.codec import StoredHistory
 from turnmill_worker.providers.boundary import attempted, cost_of
 from turnmill_worker.providers.fields import usage_of
@@ -30,23 +31,38 @@ Price = Callable[[str, str, Usage], Decimal | None]
 _Most = Callable[[Request, Sequence[Message]], object]
 
 
-def most_of(provider: object, request: Request, thread: Sequence[Message]) -> Usage:
+def most_of(
+    provider: object, request: Request, thread: Sequence[Message], *, raises: bool = False
+) -> Usage:
     """Return what the call may take at the most, the dearest kinds of tokens included.
 
-    `thread` is what its vendor has kept of the conversation, and reads again.
+    `thread` is what its vendor has kept of the conversation, and reads again. A request that the
+    provider would refuse has no bound; where it `raises`, it raises that refusal.
     """
     # Asked for by name: `isinstance` of a protocol takes longer than most providers to tell.
-    tells: Callable[[Request, Sequence[Message]], object] | None = field(
-        provider, Bounds.most.__name__
-    )
+    tells: _Most | None = field(provider, Bounds.most.__name__)
     if tells is not None:
-        return usage_of(attempted("a provider's bound", lambda: tells(request, thread)))
+        refusals: list[Rejected] = []
+        found = attempted("a provider's bound", lambda: _told(tells, request, thread, refusals))
+        if refusals and raises:
+            raise refusals[0]
+        return usage_of(found)
     told = input_bound(request, thread)
     return Usage(
         input_tokens=told,
         output_tokens=output_bound(request.settings, "max_output_tokens"),
         cache_write_tokens=told,
     )
+
+
+def _told(
+    tells: _Most, request: Request, thread: Sequence[Message], refusals: list[Rejected]
+) -> object:
+    try:
+        return tells(request, thread)
+    except Rejected as refusal:
+        refusals.append(refusal)
+        return None
 
 
 def most_cost(price: Price, provider: str, model: str, most: Usage) -> Decimal | None:
