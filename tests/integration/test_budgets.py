@@ -129,6 +129,13 @@ def test_a_model_without_a_price_fails_where_a_budget_bounds_it_and_only_there(
     client.send(a_session(client, user_id="bob", model="unheard-of"), "hello").result(timeout=20)
 
 
+def test_what_a_provider_refuses_is_told_as_that_under_a_budget(client: Client) -> None:
+    client.budgets.set(user_id="ada", limit_usd=100)
+    turn = client.send(a_session(client), "hello", metadata={"mock": {"no": "such key"}})
+    assert code_of(turn) == "setting_refused"
+    assert client.budgets.get(user_id="ada").spent_usd == 0
+
+
 def test_each_try_is_reserved_for_and_what_came_to_nothing_costs_nothing(client: Client) -> None:
     client.budgets.set(user_id="ada", limit_usd=CALL)
     script = {"faults": ["rate_limited", "unreachable"], "retry_after": 0.01}

@@ -53,6 +53,10 @@ class NotedRecalling(Recalling):
         self.recalled += [(one, provider, model) for one in waits_for]
         super().all(waits_for, provider=provider, model=model, **options)
 
+    def once(self, waits_for: Collection[str], *, provider: str, model: str, limit: int) -> None:
+        self.recalled += [(one, provider, model) for one in waits_for]
+        super().once(waits_for, provider=provider, model=model, limit=limit)
+
 
 class Rig:
     """A store in memory, the gates of a process, and what its vendor answers."""

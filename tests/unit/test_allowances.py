@@ -46,6 +46,23 @@ def test_what_makes_no_sense_is_not_learned(value: str) -> None:
     assert allowances_in({"x-ratelimit-limit-requests": value}, now=NOW) == Allowances()
 
 
+@pytest.mark.parametrize(
+    ("left", "reset", "found"),
+    [("-234", "7", (0, 7.0)), ("0", "1.5", (0, 1.5)), ("-", "1764252060", (None, None))],
+)
+def test_who_has_taken_more_than_there_was_has_nothing_left_and_seconds_may_stand_alone(
+    left: str, reset: str, found: tuple[int | None, float | None]
+) -> None:
+    headers = {
+        "x-ratelimit-limit-tokens": "500",
+        "x-ratelimit-remaining-tokens": left,
+        "x-ratelimit-reset-tokens": reset,
+    }
+    tokens = allowances_in(headers, now=NOW).tokens
+    assert tokens is not None
+    assert (tokens.left, tokens.resets_in) == found
+
+
 @pytest.mark.parametrize("value", ["", "soon", "1y", "2026", "-5s", "9" * 400 + "s"])
 def test_a_reset_that_makes_no_sense_is_unknown_or_long(value: str) -> None:
     headers = {"x-ratelimit-limit-requests": "5", "x-ratelimit-reset-requests": value}

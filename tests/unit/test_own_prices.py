@@ -9,6 +9,7 @@ import pytest
 
 from turnmill.domain.errors import InvalidSetting
 from turnmill.settings import Settings
+from turnmill_worker.providers.counting import most_cost
 from turnmill_worker.providers.own_prices import Price, Prices, prices_in
 from turnmill_worker.providers.port import Usage
 
@@ -163,3 +164,60 @@ def test_a_price_says_which_entry_of_the_file_it_is_by(tmp_path: Path) -> None:
     assert source("a", "b", "flex") == "TURNMILL_PRICES a/*@flex"
     assert source("a", "b", "batch") == ""
     assert source("openai", "gpt-5-mini", "").endswith("openai/gpt-5-mini")
+
+
+def test_a_star_alone_stands_for_anything_and_a_name_may_hold_a_version(tmp_path: Path) -> None:
+    ours = prices(
+        tmp_path,
+        '{"anthropic/opus[1m]": {"input": 1, "output": 1},'
+        ' "openai/what?": {"input": 2, "output": 1},'
+        ' "anthropic/sonnet@20250514": {"input": 3, "output": 1},'
+        ' "anthropic/sonnet@20250514@batch": {"input": 4, "output": 1},'
+        ' "anthropic/*@batch": {"input": 5, "output": 1}}',
+    )
+
+    def of(model: str, tier: str = "") -> Decimal | None:
+        provider, _, name = model.partition("/")
+        return ours(provider, name, Usage(input_tokens=MILLION, output_tokens=0, service_tier=tier))
+
+    assert of("anthropic/opus[1m]") == 1
+    assert of("anthropic/opus1") is None
+    assert of("openai/what?") == 2
+    assert of("openai/whats") is None
+    assert of("anthropic/sonnet@20250514") == 3
+    assert of("anthropic/haiku", "batch") == 5
+
+
+@pytest.mark.parametrize(
+    ("entry", "told", "said", "dollars"),
+    [
+        ('{"minute": 0.006}', (0, 0), {"seconds": 60}, "0.006"),
+        ('{"minute": 0.006}', (900, 40), {"type": "tokens"}, None),
+        ('{"characters": 15}', (0, 0), {"characters": 1000}, "0.015"),
+        ('{"characters": 15}', (9, 900), {"type": "tokens"}, None),
+        ('{"characters": 15}', (0, 0), {"seconds": 60}, None),
+        ('{"input": 1, "output": 2}', (0, 0), {"seconds": 60}, None),
+        ('{"input": 1, "output": 2}', (0, 0), {"characters": 60}, None),
+        ('{"input": 1, "output": 2, "minute": 0.006}', (0, 0), {"seconds": 60}, "0.006"),
+        ('{"input": 1, "output": 2, "minute": 0.006}', (MILLION, 0), {"type": "tokens"}, "1"),
+        ('{"input": 1, "output": 2}', (0, 0), {"input_tokens": 0}, "0"),
+        ('{"call": 0.01}', (0, 0), {"seconds": 60}, "0.01"),
+    ],
+)
+def test_sound_that_is_counted_by_what_has_no_price_is_unknown_and_not_free(
+    tmp_path: Path,
+    entry: str,
+    told: tuple[int, int],
+    said: dict[str, object],
+    dollars: str | None,
+) -> None:
+    used = Usage(input_tokens=told[0], output_tokens=told[1], said=(said,))
+    found = prices(tmp_path, f'{{"openai/*": {entry}}}')("openai", "m", used)
+    assert found == (None if dollars is None else Decimal(dollars))
+
+
+def test_the_most_that_a_call_may_cost_counts_dear_thoughts(tmp_path: Path) -> None:
+    entry = '{"input": 1, "output": 2, "reasoning": 30, "cache_write": 4}'
+    price = prices(tmp_path, f'{{"openai/*": {entry}}}')
+    most = Usage(input_tokens=MILLION, output_tokens=MILLION, cache_write_tokens=MILLION)
+    assert most_cost(price, "openai", "m", most) == 34

@@ -17,6 +17,7 @@ from turnmill.domain.errors import (
     Rejected,
     ThreadLocked,
 )
+from turnmill_worker.http1.answer import Headers
 from turnmill_worker.providers.answers import read, refusal
 from turnmill_worker.providers.failures import (
     error_object_of,
@@ -87,6 +88,18 @@ def test_what_is_no_code_never_becomes_one(code: object) -> None:
 )
 def test_the_wait_is_read_in_every_form(headers: dict[str, str], wait: timedelta | None) -> None:
     assert retry_after(headers, now=NOW) == wait
+
+
+@pytest.mark.parametrize(
+    "said",
+    [(b"7", b"30"), (b"30", b"7"), (b"soon", b"30"), (b"5, 30", b"6")],
+)
+def test_of_two_headers_that_name_a_wait_the_longer_counts(said: tuple[bytes, bytes]) -> None:
+    headers = Headers([(b"retry-after", one) for one in said])
+    assert retry_after(headers, now=NOW) == timedelta(seconds=30)
+    dates = [format_datetime(NOW + timedelta(seconds=one)).encode() for one in (3, 30)]
+    later = Headers([(b"retry-after", one) for one in dates])
+    assert retry_after(later, now=NOW) == timedelta(seconds=30)
 
 
 @settings(deadline=None)  # a shared machine has its moments

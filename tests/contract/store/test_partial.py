@@ -163,6 +163,29 @@ def test_an_estimate_is_booked_like_any_usage_and_marked(store: Database) -> Non
     assert turn.cost_usd == session.cost_usd == Decimal("0.5")
 
 
+@pytest.mark.parametrize("looks", [1, 3])
+def test_work_in_the_background_is_an_estimate_however_often_it_is_looked_at(
+    store: Database, looks: int
+) -> None:
+    claim = streamed(store)
+    steps.end(store, claim, TurnState.WAITING, native_ref="work_1", **ESTIMATE)
+    untold = {"input_tokens": 0, "output_tokens": 0, "native_ref": "work_1"}
+    for _ in range(looks):
+        question = steps.take_one(store, claim.turn_id)
+        assert (question.kind, question.estimated) == ("resume", True)
+        steps.end(store, question, TurnState.WAITING, **untold)
+        (attempt,) = tried(store, claim.turn_id)
+        assert (attempt.estimated, attempt.input_tokens) == (True, 100)
+    real = {"input_tokens": 90, "output_tokens": 33, "cost_usd": Decimal("0.25")}
+    found_out(store, steps.take_one(store, claim.turn_id), TurnState.SUCCEEDED, **real)
+    (attempt,) = tried(store, claim.turn_id)
+    assert attempt.estimated is False
+    turn, session = steps.turn(store, claim.turn_id), steps.session(store, claim.session_id)
+    for counted in (attempt, turn, session):
+        assert (counted.input_tokens, counted.output_tokens) == (90, 33)
+        assert counted.cost_usd == Decimal("0.25")
+
+
 @pytest.mark.parametrize("cost", [Decimal("0.5"), None])
 def test_a_reply_that_is_found_counts_instead_of_the_estimate(
     store: Database, cost: Decimal | None

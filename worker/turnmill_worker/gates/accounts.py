@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from turnmill.domain.closing import rest, wait_for
+from turnmill.domain.closing import FIRST_WAIT, rest, wait_for
 from turnmill.domain.errors import (
     MaybeSent,
     Overloaded,
@@ -22,6 +22,7 @@ from turnmill.domain.errors import (
     Unreachable,
 )
 from turnmill.domain.ids import TurnId
+from turnmill.domain.states import FOR_ACCOUNT
 from turnmill.store.nouns.accounts import (
     ACCOUNT,
     BREAKER,
@@ -33,7 +34,7 @@ from turnmill.store.nouns.accounts import (
     probe,
 )
 from turnmill_worker.gates.breakers import FAILS, HANGS, Breakers, Flight
-from turnmill_worker.gates.closures import WAITS_FOR, Closures, Known
+from turnmill_worker.gates.closures import WAITS_FOR, Closures, Known, named, tell
 from turnmill_worker.gates.recalling import Recalling
 from turnmill_worker.gates.rows import Rows
 from turnmill_worker.layers.call import Call, Go
@@ -50,6 +51,8 @@ _IN_A_ROW = 3
 #: Seconds after which a call that was not refused was accepted, and one that hangs tells nothing.
 _ACCEPTED = 5.0
 _HANGS = 30.0
+#: With each answer to a new key, of those who wait for the old one.
+_COME = 4
 #: Whoever has lost the race to try it looks again after this.
 _LOST = 1.0
 #: A vendor has what is left over for it: none of it says nothing of calls at the usual price.
@@ -200,6 +203,8 @@ class Accounts:
             breaker = AccountKey(kind=BREAKER, provider=provider, model=model)
             if self.closures.is_closed(breaker):  # whatever was said of it, it answers
                 await self._open(breaker, n=None)
+            if self.closures.is_elsewhere(provider, self._account_of(provider), model):
+                self._recalling.once((FOR_ACCOUNT,), provider=provider, model=model, limit=_COME)
 
     async def _refused(
         self, call: Call, error: ProviderError, known: Known | None, flight: Flight
@@ -242,7 +247,10 @@ class Accounts:
             self._refusals[key] += 1
             if self._refusals[key] < _IN_A_ROW and known is None:
                 return
-        wait = partial(_wait, error.retry_after, permanent=False)
+        told = error.retry_after
+        if known is not None and told is not None:
+            told = max(told, FIRST_WAIT)  # it has not held what it said: no more than one a second
+        wait = partial(_wait, told, permanent=False)
         turn_id = call.claim.turn_id
         await self._close(key, code=error.error_code, wait=wait, turn_id=turn_id, known=known)
 
@@ -279,7 +287,7 @@ class Accounts:
             logger.warning("cannot tell others what is closed: %s", error.code)
             return None
         if not was:
-            _tell(key, code, closed.left, permanent=permanent)
+            tell(key, code, closed.left, permanent=permanent)
         learnt = self.closures.learn(closed)
         self._await(learnt)
         return learnt
@@ -318,7 +326,7 @@ class Accounts:
             logger.warning(
                 "%s %s is open again",
                 key.kind,
-                _named(key),
+                named(key),
                 extra={"action": "account_opened", "provider": key.provider},
             )
             self._recall(key)
@@ -380,20 +388,3 @@ def _tier_of(call: Call) -> str:
 
 def _wait(retry_after: timedelta | None, times: int, *, permanent: bool) -> timedelta:
     return wait_for(retry_after, times=times, permanent=permanent)
-
-
-def _named(key: AccountKey) -> str:
-    return " ".join(one for one in (key.provider, key.model, key.tier, key.account) if one)
-
-
-def _tell(key: AccountKey, code: str, left: timedelta, *, permanent: bool) -> None:
-    log = logger.error if permanent else logger.warning
-    log(
-        "%s %s is closed: %s; turns wait, and one call tries it in %.0f s%s",
-        key.kind,
-        _named(key),
-        code,
-        left.total_seconds(),
-        f". Set it right, then: turnmill accounts open {key.provider}" if permanent else "",
-        extra={"action": "account_closed", "provider": key.provider, "error_code": code},
-    )

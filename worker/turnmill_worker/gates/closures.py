@@ -1,5 +1,6 @@
 """Closures: what nobody calls for a while, as this process knows it. The rows are what counts."""
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,8 @@ from datetime import timedelta
 
 from turnmill.domain.states import FOR_ACCOUNT, FOR_BREAKER
 from turnmill.store.nouns.accounts import ACCOUNT, BREAKER, AccountKey, Closed
+
+logger = logging.getLogger("turnmill.gates")
 
 WAITS_FOR = {ACCOUNT: FOR_ACCOUNT, BREAKER: FOR_BREAKER}
 
@@ -86,6 +89,17 @@ class Closures:
         known = self._known.get(key)
         return known is not None and (n is None or known.closed.n == n)
 
+    def is_elsewhere(self, provider: str, account: str, model: str) -> bool:
+        """Tell whether another account of the provider is closed until somebody sets it right.
+
+        Its key may have been changed since, which opens no row.
+        """
+        return any(
+            key.provider == provider and key.account not in ("", account)
+            for key, known in self._known.items()
+            if known.closed.permanent and key.model in ("", model)
+        )
+
     def learn(self, closed: Closed) -> Known:
         """Note what a row says."""
         known, now = self._known.get(closed.key), self._clock()
@@ -126,3 +140,22 @@ class Closures:
             del self._known[key]
         self._opened = {key: n for key, n in self._opened.items() if key in standing}
         return opened
+
+
+def named(key: AccountKey) -> str:
+    """Return what a log calls it."""
+    return " ".join(one for one in (key.provider, key.model, key.tier, key.account) if one)
+
+
+def tell(key: AccountKey, code: str, left: timedelta, *, permanent: bool) -> None:
+    """Say in the log that it is closed."""
+    log = logger.error if permanent else logger.warning
+    log(
+        "%s %s is closed: %s; turns wait, and one call tries it in %.0f s%s",
+        key.kind,
+        named(key),
+        code,
+        left.total_seconds(),
+        f". Set it right, then: turnmill accounts open {key.provider}" if permanent else "",
+        extra={"action": "account_closed", "provider": key.provider, "error_code": code},
+    )

@@ -10,6 +10,7 @@ from turnmill_worker.http1.answer import Answer
 from turnmill_worker.http1.body import Body
 from turnmill_worker.http1.failures import TimedOut
 from turnmill_worker.http1.reading import Bounds, Reading
+from turnmill_worker.http1.remains import unread
 from turnmill_worker.http1.stream import Stream
 
 #: Of a request that is larger, so much is handed over at a time.
@@ -155,6 +156,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._reading is not None:
+            self._take_remains(self._reading, exc)
             self._reading.end(exc)
         self.resume_writing()
         self._lost(self)
@@ -166,6 +168,18 @@ class Connection(asyncio.Protocol):
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._drained = None
+
+    def _take_remains(self, reading: Reading, exc: Exception | None) -> None:
+        """Read the answer of a server that hung up on a request which it did not want to the end.
+
+        Sending more fails then, before we have read what it said. Over TLS that was seen to.
+        """
+        if exc is None or self._transport is None or self._piece == _RECORD:
+            return
+        for data in unread(self._transport):
+            if reading.over:
+                return
+            reading.feed(data)
 
     async def _streamed(self, body: Body, reading: Reading, deadline: float) -> bool:
         """Hand the body over as it comes; False when an answer, or the deadline, came before."""
@@ -196,7 +210,7 @@ class Connection(asyncio.Protocol):
             transport.write(view[start : start + most])
             if self._drained is not None and not await self._taken(reading):
                 return False
-            if reading.over:
+            if reading.over or transport.is_closing():
                 return False
         return True
 

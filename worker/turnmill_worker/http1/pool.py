@@ -76,9 +76,10 @@ class Pool:
         `headers` take the place of those that every request has.
         """
         deadline = self._loop.time() + within.total_seconds()
+        head = self._head_for(method, path, body, headers)  # which may raise
         connection = self._idle_one() or await self._opened(within, deadline)
         exchange = connection.exchange(
-            self._request(method, path, body, headers),
+            _with_body(head, body),
             body if isinstance(body, Body) else None,
             bounds=bounds,
             room=self._room,
@@ -106,9 +107,10 @@ class Pool:
         It ends in time as a whole, and where nothing comes for as long as `silence`.
         """
         deadline = self._loop.time() + within.total_seconds()
+        head = self._head_for(method, path, body, headers)  # which may raise
         connection = self._idle_one() or await self._opened(within, deadline)
         async with connection.stream(
-            self._request(method, path, body, headers),
+            _with_body(head, body),
             body if isinstance(body, Body) else None,
             bounds=bounds,
             silence=silence.total_seconds(),
@@ -129,22 +131,20 @@ class Pool:
             with suppress(RuntimeError):
                 connection.close()
 
-    def _request(
+    def _head_for(
         self,
         method: str,
         path: str,
         body: bytes | Body | None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Return the head of a request, and a body that is held whole behind it."""
+        """Return the head of a request; raises ValueError for what cannot be sent."""
         line = f"{method} {self._base}{path} HTTP/1.1\r\n".encode("ascii")
         head = self._head if headers is None else _head_of(_put_in(self._headers, headers))
         if body is None and method == "GET":
             return b"%b%b\r\n" % (line, head)
-        if isinstance(body, Body):
-            return b"%b%bContent-Length: %d\r\n\r\n" % (line, head, body.length)
-        sent = body or b""
-        return b"%b%bContent-Length: %d\r\n\r\n%b" % (line, head, len(sent), sent)
+        length = body.length if isinstance(body, Body) else len(body or b"")
+        return b"%b%bContent-Length: %d\r\n\r\n" % (line, head, length)
 
     def _idle_one(self) -> Connection | None:
         while self._idle:
@@ -242,6 +242,11 @@ class Pool:
         if connection in self._all:
             self._all.remove(connection)
             self._places.release()
+
+
+def _with_body(head: bytes, body: bytes | Body | None) -> bytes:
+    """Return a request with the body behind it, if that is held whole."""
+    return b"%b%b" % (head, body) if isinstance(body, bytes) and body else head
 
 
 def _put_in(headers: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:

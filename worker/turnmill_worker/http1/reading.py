@@ -19,6 +19,8 @@ HEAD_BYTES_MAX = 512 * 1024
 FIELDS_MAX = 256
 #: Bytes on the wire for each byte of a body: what chunks of a single byte take.
 _OVERHEAD_MAX = 8
+#: Seconds that the body of a refusal may take, whose status has said it.
+REFUSAL_S = 5.0
 
 
 class Bounds(NamedTuple):
@@ -41,6 +43,7 @@ class Reading:
         "_headed",
         "_measured",
         "_parser",
+        "_patience",
         "_seen",
         "_status",
         "_waiter",
@@ -61,6 +64,7 @@ class Reading:
         self._measured = False
         self._chunked = False
         self._failure: Failure | None = None
+        self._patience: asyncio.TimerHandle | None = None  #: with the body of a refusal
         self.complete = False
         self.reusable = False  #: the connection can take another request
         self.roomy = False  #: a large body was given room
@@ -93,6 +97,8 @@ class Reading:
     def let_go(self) -> None:
         """Take nothing more: parser and reading hold each other, and all that was read."""
         self._parser = None  # not left to the collector, which comes seldom
+        if self._patience is not None:
+            self._patience.cancel()
 
     def answer(self) -> Answer:
         """Return what came; raises the Failure that it came to."""
@@ -129,12 +135,12 @@ class Reading:
     def fail(self, failure: Failure) -> None:
         """End it with a failure, unless it is over.
 
-        A refusal has said by its status what it means, and is over however it is cut.
+        A refusal has said by its status what it means, and is over however it ends.
         """
         self.reusable = False
         if self.over:
             return
-        if self._headed and not self._is_accepted and not isinstance(failure, TimedOut):
+        if self._headed and not self._is_accepted:
             self._end()
         else:
             self._failure = failure
@@ -164,13 +170,25 @@ class Reading:
         if self._status < 200:
             return
         self._headed = True
+        said = self._read_framing()
+        if not self._is_accepted:
+            loop = self._waiter.get_loop()
+            self._patience = loop.call_later(REFUSAL_S, self.pass_deadline)
+        elif said > self._bounds.body:
+            raise TooLarge
+
+    def _read_framing(self) -> int:
+        """Note how it says where its body ends; return the length that counts, if any."""
+        said, is_coded = 0, False
         for name, value in self._fields:
             if name == b"content-length":
-                self._measured = True
-                if self._is_accepted and int(value) > self._bounds.body:
-                    raise TooLarge
+                self._measured, said = True, int(value)
             elif name == b"transfer-encoding":
+                is_coded = True
                 self._chunked = value.rpartition(b",")[2].strip().lower() == b"chunked"
+        if is_coded and self._measured and not self._chunked:
+            raise Malformed  # by the one it ends with the connection, by the other before that
+        return 0 if self._chunked else said  # chunks go before a length
 
     def on_body(self, piece: bytes) -> None:
         self._body += piece
@@ -185,7 +203,8 @@ class Reading:
             self._fields.clear()  # "go on", or what is known early: the answer is yet to come
             return
         assert self._parser is not None
-        self.reusable = self._parser.should_keep_alive()
+        # Whoever says twice how long it is, in two ways, may have meant the other one.
+        self.reusable = self._parser.should_keep_alive() and not (self._chunked and self._measured)
         self._end()
 
     @property
@@ -203,6 +222,10 @@ class Reading:
             lenient_headers=True,
             lenient_optional_cr_before_lf=True,
             lenient_spaces_after_chunk_size=True,
+            # As the SDKs' client: "Connection: close" may stand in a 1xx, with the answer behind
+            # it; and chunks go before a length (RFC 9112, 6.3).
+            lenient_keep_alive=True,
+            lenient_chunked_length=True,
         )
         return parser
 

@@ -25,6 +25,8 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
+from turnmill_worker.http1.remains import unread
+
 #: One TLS record: no read ever yields more.
 SMALL = 16 * 1024
 #: What is smaller than a record is written in pieces of this size: 22 bytes more for each.
@@ -117,6 +119,14 @@ class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
         else:
             super().connection_made(transport)
 
+    def connection_lost(self, exc: Any) -> None:
+        """Read what had come before it was lost, which asyncio's lets go."""
+        if self._shares and exc is not None and self._is_open:
+            for data in unread(self._transport):
+                self._incoming.write(data)
+                self._do_read()
+        super().connection_lost(exc)
+
     def get_buffer(self, n: int) -> Any:
         """Return what is read into next; `buffer_updated` follows before anything else does."""
         if not self._shares:
@@ -188,6 +198,8 @@ class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
                 sealed.append(self._outgoing.read())
         if sealed:
             self._transport.write(b"".join(sealed))
+            if self._transport.is_closing() and self._app_transport is not None:
+                self._app_transport._closed = True  # nobody goes on writing to it
         self._process_outgoing()
 
     def _write_piece(self) -> None:

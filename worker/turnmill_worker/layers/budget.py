@@ -70,7 +70,10 @@ def budget(needs: Budgeting) -> Layer:
 
 
 async def _most(needs: Budgeting, call: Call) -> Decimal | None:
-    """Return the most that the call may cost; None where nobody knows."""
+    """Return the most that the call may cost; None where nobody knows.
+
+    What the provider would refuse, it refuses here: nobody is told that it has no price.
+    """
     provider = provided(needs.find, call.claim.provider)
     if isinstance(provider, ProviderError):
         raise provider
@@ -78,7 +81,7 @@ async def _most(needs: Budgeting, call: Call) -> Decimal | None:
     thread: Sequence[Message] = ()
     if request.thread_ref:
         thread = await from_store(needs.read_thread(request.session_id))
-    most = most_of(provider, request, thread)
+    most = most_of(provider, request, thread, raises=True)
     return most_cost(needs.price, call.claim.provider, request.model, most)
 
 

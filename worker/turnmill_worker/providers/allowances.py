@@ -13,6 +13,7 @@ _HEARS: ContextVar[Callable[[Headers], None] | None] = ContextVar("turnmill_hear
 _OPENAI = "x-ratelimit-{what}-{of}"
 _ANTHROPIC = "anthropic-ratelimit-{of}-{what}"
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_SECONDS_ALONE = re.compile(r"\d{1,5}(?:\.\d{1,9})?")  #: up to a day or so
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _MOST_DIGITS = 15
 
@@ -63,7 +64,7 @@ def _read(headers: Headers, pattern: str, of: str, now: datetime) -> Allowance |
         return None
     return Allowance(
         limit=limit,
-        left=_number(headers.get(pattern.format(what="remaining", of=of), "")),
+        left=_left(headers.get(pattern.format(what="remaining", of=of), "")),
         resets_in=_wait(headers.get(pattern.format(what="reset", of=of), ""), now),
     )
 
@@ -73,9 +74,17 @@ def _number(value: str) -> int | None:
     return int(value) if value.isdecimal() and len(value) <= _MOST_DIGITS else None
 
 
-def _wait(value: str, now: datetime) -> float | None:
-    """Return seconds: vendors say `1s`, `6m0s`, `12ms`, or a moment."""
+def _left(value: str) -> int | None:
+    """Return how many are left: none, where more was taken than there was, as some servers say."""
     value = value.strip()
+    return 0 if value.startswith("-") and _number(value[1:]) else _number(value)
+
+
+def _wait(value: str, now: datetime) -> float | None:
+    """Return seconds: vendors say `1s`, `6m0s`, `12ms`, `7`, or a moment."""
+    value = value.strip()
+    if _SECONDS_ALONE.fullmatch(value):
+        return float(value)
     spans = _SPAN.findall(value)
     if spans and "".join(number + unit for number, unit in spans) == value:
         return sum(float(number[:_MOST_DIGITS]) * _SECONDS[unit] for number, unit in spans)

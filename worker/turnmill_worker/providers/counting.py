@@ -5,19 +5,23 @@ bounded by its bytes: see `turnmill.domain.counting`.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from turnmill.domain.budgets import PLACES
 from turnmill.domain.content import Message
 from turnmill.domain.counting import OF_MESSAGE, Counted, most_tokens
+from turnmill.domain.errors import Rejected
 from turnmill.store.codec import StoredHistory
 from turnmill_worker.providers.boundary import attempted, cost_of
 from turnmill_worker.providers.fields import usage_of
 from turnmill_worker.providers.foreign import field
 from turnmill_worker.providers.port import Bounds, Request, Usage
+from turnmill_worker.providers.pricing import BELIEVED_SECONDS
 
 #: Hardly a model says more in one call: a provider that knows one says so. The setting
 #: `max_output_tokens` lets it say less.
@@ -29,17 +33,22 @@ Price = Callable[[str, str, Usage], Decimal | None]
 _Most = Callable[[Request, Sequence[Message]], object]
 
 
-def most_of(provider: object, request: Request, thread: Sequence[Message]) -> Usage:
+def most_of(
+    provider: object, request: Request, thread: Sequence[Message], *, raises: bool = False
+) -> Usage:
     """Return what the call may take at the most, the dearest kinds of tokens included.
 
-    `thread` is what its vendor has kept of the conversation, and reads again.
+    `thread` is what its vendor has kept of the conversation, and reads again. A request that the
+    provider would refuse has no bound; where it `raises`, it raises that refusal.
     """
     # Asked for by name: `isinstance` of a protocol takes longer than most providers to tell.
-    tells: Callable[[Request, Sequence[Message]], object] | None = field(
-        provider, Bounds.most.__name__
-    )
+    tells: _Most | None = field(provider, Bounds.most.__name__)
     if tells is not None:
-        return usage_of(attempted("a provider's bound", lambda: tells(request, thread)))
+        refusals: list[Rejected] = []
+        found = attempted("a provider's bound", lambda: _told(tells, request, thread, refusals))
+        if refusals and raises:
+            raise refusals[0]
+        return usage_of(found)
     told = input_bound(request, thread)
     return Usage(
         input_tokens=told,
@@ -48,17 +57,49 @@ def most_of(provider: object, request: Request, thread: Sequence[Message]) -> Us
     )
 
 
+def _told(
+    tells: _Most, request: Request, thread: Sequence[Message], refusals: list[Rejected]
+) -> object:
+    try:
+        return tells(request, thread)
+    except Rejected as refusal:
+        refusals.append(refusal)
+        return None
+
+
 def most_cost(price: Price, provider: str, model: str, most: Usage) -> Decimal | None:
     """Return the most that such a call may cost, rounded up; None where nobody knows.
 
-    A part of the input may turn out to be dearer than the rest, in a cache, or cheaper; and a call
-    may be served in the standard tier, though another one was asked for.
+    A part of the input may turn out to be dearer than the rest, in a cache, or cheaper; so may all
+    of the output, if it was thought; and a call may be served in the standard tier, though another
+    one was asked for.
     """
-    cost = cost_of(partial(price, provider, model, most))
-    if cost is not None and (most.cache_write_tokens or most.service_tier):
-        plain = Usage(input_tokens=most.input_tokens, output_tokens=most.output_tokens)
-        cost = max(cost, cost_of(partial(price, provider, model, plain)) or cost)
-    return None if cost is None else cost.quantize(PLACES, rounding=ROUND_CEILING)
+    kinds = [most]
+    if most.cache_write_tokens or most.service_tier:
+        kinds.append(Usage(input_tokens=most.input_tokens, output_tokens=most.output_tokens))
+    tiers = {one.service_tier for one in kinds}
+    if any(_is_thought_dearer(price, provider, model, one, _slot()) for one in tiers):
+        kinds += [replace(one, reasoning_tokens=one.output_tokens) for one in kinds]
+    costs = [cost_of(partial(price, provider, model, one)) for one in kinds]
+    if costs[0] is None:
+        return None
+    known = [one for one in costs if one is not None]
+    return max(known).quantize(PLACES, rounding=ROUND_CEILING)
+
+
+def _slot() -> int:
+    return int(time.time() // BELIEVED_SECONDS)
+
+
+@lru_cache(maxsize=1024)
+def _is_thought_dearer(price: Price, provider: str, model: str, tier: str, _slot: int) -> bool:
+    """Tell whether what is thought costs more than what is said, as far as that is known."""
+    said = Usage(input_tokens=0, output_tokens=1_000_000, service_tier=tier)
+    plain, thought = (
+        cost_of(partial(price, provider, model, one))
+        for one in (said, replace(said, reasoning_tokens=said.output_tokens))
+    )
+    return plain is None or thought is None or thought > plain
 
 
 def input_bound(

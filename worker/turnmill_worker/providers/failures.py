@@ -25,6 +25,7 @@ from turnmill.domain.errors import (
     ThreadLocked,
     Unreachable,
 )
+from turnmill_worker.http1.answer import Headers
 from turnmill_worker.providers.causes import account_in, cause_of
 from turnmill_worker.providers.untrusted import mapping, mappings
 
@@ -222,12 +223,19 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | Non
     longest counts, and more than WAIT_MAX counts as that.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        seconds = _longest(headers.get(name, "")) * unit
+        seconds = max(map(_longest, _said(headers, name))) * unit
         if seconds >= 0:
             return min(timedelta(seconds=min(seconds, 1e6)), WAIT_MAX)
-    due = _moment(headers.get("retry-after", ""))
+    dues = filter(None, map(_moment, _said(headers, "retry-after")))
+    due = max(dues, default=None)
     wait = due - (_moment(headers.get("date", "")) or now) if due else timedelta(0)
     return min(wait, WAIT_MAX) if wait > timedelta(0) else None
+
+
+def _said(headers: Mapping[str, str], name: str) -> Sequence[str]:
+    """Return every value of a header, which a proxy may have added to the vendor's."""
+    found = headers.all_of(name) if isinstance(headers, Headers) else ()
+    return found or (headers.get(name, ""),)
 
 
 def error_object_of(body: bytes) -> Mapping[str, Any]:

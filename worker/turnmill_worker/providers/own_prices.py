@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -14,7 +14,14 @@ from typing import Any, Protocol
 from turnmill.domain.errors import InvalidSetting
 from turnmill_worker.providers import pricing
 from turnmill_worker.providers.port import Usage
-from turnmill_worker.providers.pricing import STANDARD_TIERS, Rates, counts_of
+from turnmill_worker.providers.pricing import (
+    STANDARD_TIERS,
+    Counts,
+    Rates,
+    characters_in,
+    counts_of,
+    seconds_in,
+)
 
 _VARIABLE = "TURNMILL_PRICES"
 _MOST_BYTES = 1_000_000
@@ -26,6 +33,8 @@ _RATES = (
     *("call", "search"),
     *("minute", "characters"),  # of sound; and per million of what is spoken
 )
+#: By what sound may be paid for, where it is not by tokens.
+_OF_SOUND = frozenset({"minute", "characters"})
 #: What may be all that is paid for.
 _ALONE = frozenset({"call", "characters", "minute"})
 _EXAMPLE = '{"openai/gpt-5": {"input": 1.25, "output": 10}}'
@@ -90,17 +99,33 @@ class _Own:
     pattern: str  #: provider/model, in which * stands for anything
     tier: str  #: as the vendor names it; "": the standard one
     rates: Rates
+    of: frozenset[str]  #: what the file has a price of
+
+    def knows(self, counts: Counts, said: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether it has a price of what was counted: of sound that may be one of three."""
+        seconds, characters = seconds_in(said), characters_in(said)
+        if "call" in self.of or not (seconds or characters or self.of & _OF_SOUND):
+            return True
+        return bool(
+            ("input" in self.of and (counts.told or counts.said))
+            or ("minute" in self.of and seconds)
+            or ("characters" in self.of and characters)
+        )
 
 
 class OwnPrices:
     """Rates by model and tier. A name that is written out goes before patterns, in their order."""
 
-    def __init__(self, rates: Mapping[str, Rates]) -> None:
-        """`rates` are by `provider/model` or `provider/model@tier`, each with `*` where wanted."""
-        split = [(*name.partition("@")[::2], found) for name, found in rates.items()]
+    def __init__(self, named: Mapping[str, tuple[Rates, frozenset[str]]]) -> None:
+        """By `provider/model` or `provider/model@tier`, each with `*` where wanted.
+
+        Some names of models have a version behind an `@`: a name as a whole may be one, too.
+        """
+        split = [(*name.partition("@")[::2], *found) for name, found in named.items()]
+        split += [(name, "", *found) for name, found in named.items() if "@" in name]
         self._all = sorted(
-            [_Own(pattern, tier, found) for pattern, tier, found in split],
-            key=lambda one: "*" in one.pattern,
+            [_Own(*one) for one in split],
+            key=lambda one: ("*" in one.pattern, "@" in one.pattern and "*" in one.pattern),
         )
         self._found = lru_cache(maxsize=1024)(self._find)
 
@@ -112,7 +137,7 @@ class OwnPrices:
         """Return the cost in US dollars; None for a tier without a price, or unknown tokens."""
         counts = counts_of(usage)
         own = self._found(provider, model).get(_tier(usage.service_tier))
-        if counts is None or own is None:
+        if counts is None or own is None or not own.knows(counts, usage.said):
             return None
         cost = own.rates.cost(counts)
         return None if cost is None else cost + own.rates.cost_of_sound(usage.said)
@@ -128,16 +153,21 @@ class OwnPrices:
         name = f"{provider}/{model}"
         found: dict[str, _Own] = {}
         for one in self._all:
-            if fnmatchcase(name, one.pattern):
+            if fnmatchcase(name, _literal(one.pattern)):
                 found.setdefault(one.tier, one)
         return found
+
+
+def _literal(pattern: str) -> str:
+    """Return a pattern in which `*` alone stands for anything: models have brackets in names."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def _tier(named: str) -> str:
     return "" if named in STANDARD_TIERS else named
 
 
-def _read(file: Path) -> dict[str, Rates]:
+def _read(file: Path) -> dict[str, tuple[Rates, frozenset[str]]]:
     is_toml = file.suffix == ".toml"
     try:
         with file.open("rb") as opened:
@@ -152,7 +182,7 @@ def _read(file: Path) -> dict[str, Rates]:
         raise _refused("is no TOML" if is_toml else "is no JSON", hint=_EXAMPLE) from None
     if not isinstance(said, dict):
         raise _refused("holds no object", hint=_EXAMPLE)
-    return {name: _rates(name, found) for name, found in said.items()}
+    return {name: (_rates(name, found), frozenset(found)) for name, found in said.items()}
 
 
 def _parsed(text: bytes, *, toml: bool) -> Any:

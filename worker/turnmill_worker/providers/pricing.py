@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from turnmill_worker.providers.port import Usage
 
 #: How long a price is believed: some models are cheaper at night, and all may change with a day.
-_BELIEVED_SECONDS = 300
+BELIEVED_SECONDS = 300
 
 _MILLION = 1_000_000
 _MOST = 10**9  # seconds or characters of one call
@@ -35,7 +35,7 @@ def price(provider: str, model: str, usage: Usage, *, at: datetime | None = None
     terms = _Terms(provider, model, usage.service_tier, at)
     if at is not None:
         return _calculated(terms, counts)
-    rates = _rates(terms, int(time.time() // _BELIEVED_SECONDS))
+    rates = _rates(terms, int(time.time() // BELIEVED_SECONDS))
     return rates.cost(counts) if rates else _calculated(terms, counts)
 
 

@@ -24,7 +24,7 @@ from turnmill_worker.http1.failures import (
     TimedOut,
     TooLarge,
 )
-from turnmill_worker.http1.reading import FIELDS_MAX, Bounds
+from turnmill_worker.http1.reading import FIELDS_MAX, REFUSAL_S, Bounds
 from turnmill_worker.http1.small_tls import small_buffers
 
 _LARGE_REQUEST = 2**20
@@ -202,7 +202,7 @@ class _Stream:
         accepted = 200 <= self.status < 300
         most = self._bounds.body if accepted else self._bounds.refusal
         try:
-            async with asyncio.timeout(self._silence):
+            async with asyncio.timeout(self._silence if accepted else REFUSAL_S):
                 piece = await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             failure = _failure_of(error)
@@ -211,7 +211,7 @@ class _Stream:
             if self._total <= most:
                 return piece
             failure = TooLarge()
-        if accepted or isinstance(failure, TimedOut):
+        if accepted:
             raise failure
         return b""  # the status of a refusal has said it, whatever becomes of the rest
 
@@ -230,8 +230,9 @@ async def _answer(response: aiohttp.ClientResponse, bounds: Bounds) -> Answer:
         raise TooLarge
     wire = bytearray()
     try:
-        while len(wire) <= most and (piece := await response.content.readany()):
-            wire += piece
+        async with asyncio.timeout(None if accepted else REFUSAL_S):
+            while len(wire) <= most and (piece := await response.content.readany()):
+                wire += piece
     except (aiohttp.ClientError, OSError):
         if accepted:
             raise

@@ -201,10 +201,20 @@ def _of_head(row: Any, loads: Loads) -> list[Reason]:
     state = read_one(row.head_state, TurnState)
     if state is TurnState.RUNNING:
         return [Reason(cause=Cause.RUNNING, turn_id=_head_of(row), since=row.begun_at)]
-    waits = _waits(row, state)
-    if not waits or row.head_waits_for in AT_A_CLOSED_TARGET:
-        waits = _closed(row, loads) or waits
+    waits, closed = _waits(row, state), _closed(row, loads)
+    if waits and row.head_waits_for not in AT_A_CLOSED_TARGET:
+        waits += [one for one in closed if _outlasts(one, waits[0])]
+    elif closed:
+        # By now a worker would have put off one that is due.
+        due = [] if waits else [_due(row, loads)]
+        waits = [*(one for one in due if one.cause is Cause.NO_WORKER), *closed]
     return [*_brakes(row), *waits] or [_due(row, loads)]
+
+
+def _outlasts(closed: Reason, waits: Reason) -> bool:
+    """Tell whether a turn will find its target closed when it has waited for something else."""
+    later = waits.until and closed.until and closed.until > waits.until + _SOON
+    return bool(later and waits.cause in _CALLS_THEN)
 
 
 def _head_of(row: Any) -> TurnId:
@@ -299,6 +309,8 @@ _LATER = {
     TurnState.WAITING: Cause.BACKGROUND,
     TurnState.UNKNOWN: Cause.QUESTION,
 }
+#: When their moment has come, a vendor is called.
+_CALLS_THEN = {Cause.RETRY, Cause.LATER, Cause.LIMIT, Cause.BUDGET, Cause.KEY, Cause.LAYER}
 #: Put off by what is ours: the same words stand in the row.
 _GATES = frozenset({Cause.ACCOUNT, Cause.BREAKER, Cause.LIMIT, Cause.BUDGET})
 _NAMED = BETWEEN_STEPS | _GATES | {Cause.KEY}

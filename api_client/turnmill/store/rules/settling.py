@@ -237,7 +237,8 @@ OF_ATTEMPT: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "cost_usd": spent,
         "provider_ms": lambda a, v, state: func.coalesce(a.provider_ms, 0) + v.provider_ms,
         "first_token_ms": lambda a, v, state: v.first_token_ms,
-        "estimated": lambda a, v, state: v.estimated,
+        # A look at work that goes on tells nothing: what was booked for it is an estimate still.
+        "estimated": lambda a, v, state: or_(a.estimated, v.estimated),
     }
 )
 
