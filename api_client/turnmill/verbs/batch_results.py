@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import IO, Any, Protocol, cast
 
 from turnmill.domain.errors import InvalidInput, MissingExtra
+from turnmill.domain.replying import FinishReason
 from turnmill.domain.states import TurnState
 from turnmill.named_file import OURS, NamedFile
 from turnmill.store.batch_records import BatchResult
@@ -41,6 +42,23 @@ _OF_OPENAI: Mapping[TurnState, tuple[str, str]] = MappingProxyType(
     {
         TurnState.CANCELLED: ("batch_cancelled", "This request was cancelled."),
         TurnState.EXPIRED: ("batch_expired", "This request could not be executed in time."),
+    }
+)
+#: Why OpenAI would call a reply incomplete.
+_CUT_SHORT: Mapping[str, str] = MappingProxyType(
+    {
+        FinishReason.LENGTH: "max_output_tokens",
+        FinishReason.CONTEXT_FULL: "max_output_tokens",
+        FinishReason.CONTENT_FILTER: "content_filter",
+    }
+)
+#: Why a chat completion of OpenAI's ends, but for those that end since all was said.
+_FINISH: Mapping[str, str] = MappingProxyType(
+    {
+        FinishReason.LENGTH: "length",
+        FinishReason.CONTEXT_FULL: "length",
+        FinishReason.CONTENT_FILTER: "content_filter",
+        FinishReason.TOOL_CALLS: "tool_calls",
     }
 )
 
@@ -277,33 +295,61 @@ def as_openai(result: BatchResult) -> dict[str, Any] | None:
 
 def _body(result: BatchResult, named: str) -> dict[str, Any]:
     at = 0 if result.finished_at is None else int(result.finished_at.timestamp())
-    told, said = result.input_tokens, result.output_tokens
-    total = None if told is None or said is None else told + said
-    if result.api == "responses":
-        content: list[dict[str, Any]] = [
-            {"type": "output_text", "text": result.text, "annotations": []}
-        ]
-        message = {"id": f"msg_{named}", "type": "message", "role": "assistant"}
-        return {
-            "id": f"resp_{named}",
-            "object": "response",
-            "created_at": at,
-            "status": "completed",
-            "error": None,
-            "model": result.model,
-            "output": [{**message, "status": "completed", "content": content}],
-            "usage": {"input_tokens": told, "output_tokens": said, "total_tokens": total},
+    made = _response if result.api == "responses" else _completion
+    return {**made(result, named, at), "model": result.model or ""}
+
+
+def _response(result: BatchResult, named: str, at: int) -> dict[str, Any]:
+    """Return a reply as OpenAI's Responses have it, with all that its readers insist on."""
+    refused = result.finish_reason == FinishReason.REFUSAL
+    said = {"type": "output_text", "text": result.text, "annotations": []}
+    content = {"type": "refusal", "refusal": result.text} if refused else said
+    message = {"id": f"msg_{named}", "type": "message", "role": "assistant"}
+    cut = _CUT_SHORT.get(result.finish_reason or "")
+    usage = _usage(result, "input_tokens", "output_tokens")
+    if usage is not None:
+        usage["input_tokens_details"] = {
+            "cached_tokens": result.cached_tokens or 0,
+            "cache_write_tokens": 0,
         }
+        usage["output_tokens_details"] = {"reasoning_tokens": 0}
+    return {
+        "id": f"resp_{named}",
+        "object": "response",
+        "created_at": at,
+        "status": "incomplete" if cut else "completed",
+        "incomplete_details": {"reason": cut} if cut else None,
+        "error": None,
+        "output": [{**message, "status": "completed", "content": [content]}],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": usage,
+    }
+
+
+def _completion(result: BatchResult, named: str, at: int) -> dict[str, Any]:
+    refused = result.finish_reason == FinishReason.REFUSAL
     words = {"role": "assistant", "content": result.text, "refusal": None}
-    choice = {"index": 0, "message": words, "logprobs": None}
+    if refused:
+        words |= {"content": None, "refusal": result.text}
+    finish = _FINISH.get(result.finish_reason or "", "stop")
+    choice = {"index": 0, "message": words, "logprobs": None, "finish_reason": finish}
     return {
         "id": f"chatcmpl-{named}",
         "object": "chat.completion",
         "created": at,
-        "model": result.model,
-        "choices": [{**choice, "finish_reason": result.finish_reason or "stop"}],
-        "usage": {"prompt_tokens": told, "completion_tokens": said, "total_tokens": total},
+        "choices": [choice],
+        "usage": _usage(result, "prompt_tokens", "completion_tokens"),
     }
+
+
+def _usage(result: BatchResult, asked: str, answered: str) -> dict[str, Any] | None:
+    """Return what was used in the vendor's words; None where nobody knows."""
+    told, said = result.input_tokens, result.output_tokens
+    if told is None or said is None:
+        return None
+    return {asked: told, answered: said, "total_tokens": told + said}
 
 
 def _refusal(result: BatchResult) -> dict[str, Any]:

@@ -300,7 +300,8 @@ def test_settings_and_metadata_of_a_row_are_json_in_their_columns(
 ) -> None:
     path = tmp_path / "prompts.csv"
     path.write_bytes(
-        b'\r  \rtext,user_id,settings,metadata,note\rhi,ada,"{""temperature"": 0.5}","{""a"": 1}",{\r'
+        b"\r  \rtext,user_id,settings,metadata,note\r"
+        b'hi,ada,"{""temperature"": 0.5}","{""a"": 1}",{\r'
     )
     batch = batches.create(path)
     assert session_of(store, batch, 0).settings == {"temperature": 0.5}

@@ -11,10 +11,14 @@ import pytest
 
 from tests import rows
 from tests.batch_clients import batches_of
+from turnmill.domain.content import Text
 from turnmill.domain.errors import BatchTimeout, InvalidInput
+from turnmill.domain.replying import FinishReason
 from turnmill.domain.states import TurnState
+from turnmill.store.batch_records import BatchResult
 from turnmill.store.database import Database
 from turnmill.sync.batches import Batch, Batches
+from turnmill.verbs.batch_results import as_openai
 
 PATIENCE = 30
 CHAT = {"method": "POST", "url": "/v1/chat/completions"}
@@ -170,3 +174,37 @@ def test_lines_that_are_no_turns_yet_are_in_the_results_all_the_same(
     batch.results(out)
     states: Sequence[str] = [one["state"] for one in read(out)]
     assert states == ["queued", "staged"]
+
+
+def one_result(**more: Any) -> BatchResult:
+    known = {"line": 1, "custom_id": "a", "turn_id": None, "session_id": None, "model": "m"}
+    used = {"input_tokens": 10, "output_tokens": 5, "cached_tokens": 2, "cost_usd": None}
+    said = {"state": TurnState.SUCCEEDED, "parts": [Text("yes")], "error_code": None}
+    found: dict[str, Any] = known | used | said | more
+    return BatchResult(**found)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("used", [{}, {"input_tokens": None}])
+@pytest.mark.parametrize("reason", [*FinishReason, None, "a word of somebody's own"])
+def test_results_in_openais_shape_are_what_its_own_readers_take(
+    reason: str | None, used: dict[str, Any]
+) -> None:
+    from openai.types.chat import ChatCompletion
+    from openai.types.responses import Response
+
+    def body(**more: Any) -> Any:
+        line = as_openai(one_result(finish_reason=reason, **more, **used))
+        assert line is not None
+        return line["response"]["body"]
+
+    chat = ChatCompletion.model_validate(body(api="chat"))
+    response = Response.model_validate(body(api="responses"))
+    refused = reason == FinishReason.REFUSAL
+    assert (chat.choices[0].message.refusal or response.output_text) == "yes"
+    assert (chat.choices[0].message.content, response.output_text) == (
+        (None, "") if refused else ("yes", "yes")
+    )
+    assert (chat.usage is None, response.usage is None) == (bool(used), bool(used))
+    is_cut = reason in ("length", "context_full", "content_filter")
+    assert response.status == ("incomplete" if is_cut else "completed")
