@@ -320,7 +320,7 @@ def test_what_is_null_in_a_line_says_nothing(batches: Batches, tmp_path: Path) -
     for path in (nobodys, mute):
         with pytest.raises(InvalidBatchFile) as caught:
             batches.create(path, name="other")
-        assert [one.code for one in caught.value.problems] == ["missing_required_parameter"]
+        assert [code for _, code, _ in caught.value.problems] == ["missing_required_parameter"]
 
 
 def test_columns_of_a_parquet_file_are_read_as_its_tools_write_them(
@@ -350,4 +350,4 @@ def test_columns_of_a_parquet_file_are_read_as_its_tools_write_them(
     parquet.write_table(arrow.table([columns["user_id"], spoilt], names=["user_id", "text"]), path)
     with pytest.raises(InvalidBatchFile) as caught:
         batches.create(path, name="spoilt")
-    assert [(one.line, one.code) for one in caught.value.problems] == [(2, "invalid_json_line")]
+    assert [(n, code) for n, code, _ in caught.value.problems] == [(2, "invalid_json_line")]

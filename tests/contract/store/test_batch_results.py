@@ -18,7 +18,8 @@ from turnmill.domain.states import TurnState
 from turnmill.store.batch_records import BatchResult
 from turnmill.store.database import Database
 from turnmill.sync.batches import Batch, Batches
-from turnmill.verbs.batch_results import as_openai
+from turnmill.verbs.batch_results import FollowedFile
+from turnmill.verbs.openai_shape import as_openai
 
 PATIENCE = 30
 CHAT = {"method": "POST", "url": "/v1/chat/completions"}
@@ -208,3 +209,18 @@ def test_results_in_openais_shape_are_what_its_own_readers_take(
     assert (chat.usage is None, response.usage is None) == (bool(used), bool(used))
     is_cut = reason in ("length", "context_full", "content_filter")
     assert response.status == ("incomplete" if is_cut else "completed")
+
+
+def test_a_file_that_somebody_follows_results_into_is_not_begun_anew_by_another(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out.jsonl"
+    first = FollowedFile(out)
+    first.write_results([one_result()])
+    before = out.read_bytes()
+    with pytest.raises(InvalidInput, match="already"):
+        FollowedFile(out)
+    assert out.read_bytes() == before
+    first.close()
+    FollowedFile(out).close()
+    assert out.read_bytes() == b""
