@@ -117,6 +117,13 @@ class _Bar(Progress):
         if said := "  ".join(filter(None, (task.fields["said"] for task in self.tasks))):
             yield Text(said)
 
+    def stop(self) -> None:
+        """Draw no further; where nobody draws, and nothing was drawn, no blank line is left."""
+        self.live.stop()
+        is_drawn = self.console.is_interactive or self.console.is_jupyter
+        if not is_drawn and any(task.visible for task in self.tasks):
+            self.console.print()
+
 
 def _progress(console: Console) -> Progress:
     return _Bar(

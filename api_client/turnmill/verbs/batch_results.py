@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import IO, Any, Protocol, cast
 
 from turnmill.domain.errors import InvalidInput, MissingExtra
+from turnmill.domain.json_values import on_a_line
 from turnmill.named_file import OURS, NamedFile
 from turnmill.store.batch_records import BatchResult
 from turnmill.store.codec import exported
@@ -167,7 +168,7 @@ class _JsonLines:
         written = 0
         for result in results:
             if (line := self._made(result)) is not None:
-                self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+                self._stream.write(on_a_line(json.dumps(line, ensure_ascii=False)) + "\n")
                 written += 1
         return written
 

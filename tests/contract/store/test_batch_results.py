@@ -224,3 +224,12 @@ def test_a_file_that_somebody_follows_results_into_is_not_begun_anew_by_another(
     first.close()
     FollowedFile(out).close()
     assert out.read_bytes() == b""
+
+
+def test_a_result_is_one_line_for_every_reader(tmp_path: Path) -> None:
+    out, said = tmp_path / "out.jsonl", "one\u2028two\u2029three\x85four\r\nfive\x0b"
+    file = FollowedFile(out)
+    file.write_results([one_result(parts=[Text(said)])])
+    file.close()
+    (line,) = out.read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["text"] == said
