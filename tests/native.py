@@ -20,9 +20,9 @@ from turnmill.store.database import Database
 from turnmill.store.nouns import batch_tending
 from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.tables import attempts, turns
+from turnmill_worker.native.pace import Pace
 from turnmill_worker.native.polling import Polling
 from turnmill_worker.native.taking import Prices
-from turnmill_worker.native.tending import Pace
 from turnmill_worker.providers.own_prices import Prices as Listed
 from turnmill_worker.providers.port import Provider
 

@@ -91,9 +91,12 @@ class NamedFile:
         """Open a file beside the target, with the mode and the owner that the target has."""
         if self._before is not None:
             os.close(os.open(self._target, os.O_WRONLY))  # what may not be written is not replaced
-        descriptor, name = tempfile.mkstemp(
-            dir=self._target.parent, prefix=".turnmill-", suffix=".part"
-        )
+        try:
+            descriptor, name = tempfile.mkstemp(
+                dir=self._target.parent, prefix=".turnmill-", suffix=".part"
+            )
+        except OSError as error:  # of a name that nobody has given
+            raise OSError(error.errno, error.strerror, str(self._target)) from None
         self._part = Path(name)
         if self._before is not None:
             with suppress(OSError):  # root's alone, where it is another's

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from turnmill_worker.providers.port import Done, Request
 
 pytestmark = pytest.mark.anyio
 
-_LONG_AGO = datetime.now(UTC) - timedelta(days=2)
+_LONG = timedelta(days=2)
 
 
 @dataclass
@@ -119,8 +119,8 @@ async def test_a_batch_whose_answer_was_lost_is_found_again(rig: Rig) -> None:
     lines = rig.lines(3)
     if rig.batches.stores:
         stored = await rig.batches.store("shard-1.jsonl", lines)
-        assert await rig.batches.stored("shard-1.jsonl", since=_LONG_AGO) == [stored]
-        assert await rig.batches.stored("shard-2.jsonl", since=_LONG_AGO) == []
+        assert await rig.batches.stored("shard-1.jsonl", within=_LONG) == [stored]
+        assert await rig.batches.stored("shard-2.jsonl", within=_LONG) == []
         rig.double.meet("drop")
     else:
         stored = ""
@@ -128,7 +128,7 @@ async def test_a_batch_whose_answer_was_lost_is_found_again(rig: Rig) -> None:
     endpoint = rig.batches.endpoint_of(rig.request(""))
     with pytest.raises(MaybeSent):
         await rig.batches.begin("mark-1", endpoint=endpoint, stored=stored, lines=lines)
-    (found,) = await rig.batches.find("mark-1", stored="", since=_LONG_AGO)
+    (found,) = await rig.batches.find("mark-1", stored="", within=_LONG)
     assert {*await rig.results(found)} == {line.custom_id for line in lines}
 
 
@@ -149,7 +149,7 @@ async def test_what_a_vendor_keeps_of_a_batch_is_deleted_more_than_once_without_
     over = await rig.batches.look(batch.ref)
     for _ in range(2):
         await rig.batches.clear(over, stored=[batch.stored] if batch.stored else [])
-    left = await rig.batches.find("mark", stored="", since=_LONG_AGO)
+    left = await rig.batches.find("mark", stored="", within=_LONG)
     assert rig.double.name == "OpenAI" or left == []
     if rig.double.name == "OpenAI":
         assert not rig.double.inputs

@@ -110,7 +110,7 @@ class AnthropicBatchesDouble(AnthropicDouble):
             )
         response = web.StreamResponse(headers={"Content-Type": "application/binary"})
         await response.prepare(request)
-        lines = [json.dumps(_result(*one)).encode() + b"\n" for one in batch.results]
+        lines = [json.dumps(result_of(*one)).encode() + b"\n" for one in batch.results]
         for start in range(0, len(lines), 500):
             await response.write(b"".join(lines[start : start + 500]))
         await response.write_eof()
@@ -163,7 +163,7 @@ def _lines(requests: Any) -> list[DeskLine]:
     return lines
 
 
-def _result(line: DeskLine, outcome: str) -> dict[str, Any]:
+def result_of(line: DeskLine, outcome: str) -> dict[str, Any]:
     """Return a line of results: what a call refuses is said only here."""
     if outcome in _ERRORS:
         return _errored(line, _ERRORS[outcome])

@@ -96,6 +96,10 @@ class VendorDouble:
         """Return the API's paths and what answers them."""
         raise NotImplementedError
 
+    def middlewares(self) -> list[Any]:
+        """Return what stands between the server and its routes: nothing, mostly."""
+        return []
+
     def error_body(self, refused: Refused) -> dict[str, Any]:
         """Return the vendor's JSON for an error."""
         raise NotImplementedError
@@ -124,7 +128,7 @@ class VendorDouble:
 
     async def start(self, port: int = 0) -> Self:
         """Listen on 127.0.0.1; port 0 takes a free one."""
-        app = web.Application(client_max_size=2**26)
+        app = web.Application(client_max_size=2**26, middlewares=self.middlewares())
         app.add_routes(self.routes())
         app.add_routes(
             [web.get("/double/calls", self._show), web.post("/double/script", self._direct)]

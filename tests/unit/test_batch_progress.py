@@ -1,14 +1,17 @@
 """Whoever watches a batch is told how far it is: by a bar, or by a line now and then."""
 
+import io
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from turnmill.domain.batches import BatchState
 from turnmill.domain.states import TurnState
 from turnmill.store.batch_records import BatchCounts
-from turnmill.verbs.batch_progress import drawn
+from turnmill.verbs.batch_progress import _progress, drawn
 from turnmill.verbs.batch_words import said_of
 
 
@@ -70,3 +73,33 @@ def test_words_in_brackets_are_no_markup(
     with drawn() as draw:
         draw(counts(100, codes={"[red]": 1}))
     assert "1 [red]" in capsys.readouterr().err
+
+
+def test_in_eighty_columns_no_number_is_cut_and_what_is_said_beside_stands_below() -> None:
+    out = io.StringIO()
+    far = counts(
+        999_000,
+        total=1_000_000,
+        cost_usd=Decimal("1234.5"),
+        codes={"overloaded": 5, "rejected": 2},
+        shards={"in_progress": 2},
+    )
+    with _progress(Console(file=out, width=80, force_terminal=True)) as progress:
+        bar = progress.add_task("answered", total=None, said="")
+        progress.update(bar, completed=1, total=far.total, said="")
+        progress.update(bar, completed=far.finished, said="  ".join(said_of(far)))
+        progress.refresh()
+    last = Text.from_ansi(out.getvalue()).plain.splitlines()[-2:]
+    assert "999000/1000000" in last[0]
+    assert "…" not in "".join(last)
+    assert last[1].strip() == "$1,234.5000  5 overloaded, 2 rejected  shards: 2 in_progress"
+
+
+def test_who_watches_a_pipe_is_told_at_once_that_a_batch_is_paused(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with drawn() as draw:
+        draw(counts(1))
+        clock[0] = 1.0
+        draw(counts(2, state=BatchState.PAUSED, paused_because="rejected"))
+    assert capsys.readouterr().err.splitlines()[-1].endswith("paused: rejected")

@@ -222,6 +222,8 @@ def test_a_packed_file_that_is_broken_off_is_refused_where_it_is(
     assert line > 1
 
 
+_CSV = b"user_id,text\na,hi\nb,hi\nc,hi\nd,hi\n"
+
 #: What is no table, by the name of its file: refused as a whole, or at its first row.
 TABLES: dict[str, tuple[str, bytes, list[tuple[int, str]]]] = {
     "nothing": ("jobs.csv", b"", []),
@@ -233,6 +235,35 @@ TABLES: dict[str, tuple[str, bytes, list[tuple[int, str]]]] = {
         b'user_id,messages\nada,"[{""role"": ""user"", ""content"": ""hi"", ""content"": """"}]"\n',
         [(1, NO_JSON)],
     ),
+    "CSV that is no UTF-8 in two rows": (
+        "jobs.csv",
+        _CSV.replace(b"b,hi", b"b,h\xff").replace(b"d,hi", b"d,\xe9"),
+        [(2, NO_JSON), (4, NO_JSON)],
+    ),
+    "CSV in UTF-16": ("jobs.csv", _CSV.decode().encode("utf-16"), [(1, NO_JSON)]),
+    "CSV in UTF-16 without a mark": ("jobs.csv", _CSV.decode().encode("utf-16-le"), [(1, NO_JSON)]),
+    "packed CSV that is broken off": ("jobs.csv.gz", gzip.compress(_CSV)[:-8], [(5, NO_JSON)]),
+    "packed CSV of which a byte is wrong": (
+        "jobs.csv.gz",
+        gzip.compress(_CSV)[:-8] + b"12345678",
+        [(5, NO_JSON)],
+    ),
+    "CSV with a cell too long": (
+        "jobs.csv",
+        _CSV.replace(b"c,hi", b"c," + b"x" * 1_006_001),
+        [(3, LONG)],
+    ),
+    "CSV with a quote that never ends": (
+        "jobs.csv",
+        _CSV.replace(b"c,hi", b'c,"hi'),
+        [(3, NO_JSON)],
+    ),
+    "CSV with cells too many and too few": (
+        "jobs.csv",
+        _CSV.replace(b"a,hi", b"a,hi,ho").replace(b"c,hi", b"c"),
+        [(1, VALUE), (3, VALUE)],
+    ),
+    "settings that are no JSON": ("jobs.csv", b"user_id,text,settings\na,hi,{a\n", [(1, NO_JSON)]),
     "NaN in a conversation": ("jobs.csv", b"user_id,messages\nada,[NaN]\n", [(1, NO_JSON)]),
 }
 

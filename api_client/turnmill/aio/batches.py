@@ -22,6 +22,7 @@ from turnmill.domain.errors import (
     MissingExtra,
     SessionBusy,
     StoreUnavailable,
+    Unstorable,
 )
 from turnmill.domain.ids import BatchId
 from turnmill.executor.task import AsyncExecutor, async_aside, async_knowing, async_pause
@@ -197,7 +198,7 @@ class AsyncBatches:
             await self._executor.run(submission.look_for_twins(record.id))
             submission.refuse_wrong()
             sealed = await self._executor.run(submission.seal(record))
-        except (InvalidInput, MissingExtra, Conflict):
+        except (InvalidInput, MissingExtra, Conflict, Unstorable):
             await self._discard(record.id)
             raise
         if sealed != record.id:

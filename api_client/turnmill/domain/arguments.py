@@ -68,6 +68,14 @@ def moment(value: object, *, name: str) -> datetime | None:
     return datetime.combine(instant.date(), instant.time(), UTC)  # of a subclass: a plain one
 
 
+def from_now(span: timedelta, *, name: str) -> datetime:
+    """Return the moment that is so far from now; before now where it is negative."""
+    try:
+        return datetime.now(UTC) + span
+    except OverflowError:
+        raise _out_of_range(name) from None
+
+
 def wait_seconds(value: object, *, name: str = "timeout") -> float | None:
     """Return how long somebody would wait, given as seconds or timedelta; None: for ever."""
     if value is None:

@@ -11,6 +11,8 @@ from turnmill.domain.errors import InvalidInput, InvalidText
 
 #: A string is one match, so that a bracket in it is none.
 _STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+#: What JSON lets stand in a text as it is, though some readers take it for the end of a line.
+_ENDS_FOR_SOME = {ord(one): f"\\u{ord(one):04x}" for one in "\x85\u2028\u2029"}
 _CONTAINERS = (dict, list, tuple, Mapping)
 _HINT = "str keys; str, int, finite float, bool, None, list and dict as values"
 
@@ -165,3 +167,8 @@ def _too_large(name: str) -> InvalidInput:
     return InvalidInput(
         f"{name} is larger than {JSON_BYTES} bytes", hint="keep the data elsewhere, and its id here"
     )
+
+
+def on_a_line(said: str) -> str:
+    """Return JSON without U+0085, U+2028 and U+2029, so that it is one line for every reader."""
+    return said if said.isascii() else said.translate(_ENDS_FOR_SOME)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from turnmill.domain.json_values import on_a_line
 from turnmill.show.terminal import console as new_console
 from turnmill.show.terminal import on_one_line, tell
 
@@ -28,7 +29,7 @@ _SHORT = 18
 
 def print_json(value: Any) -> None:
     """Print one line of JSON: ids and times as text, costs as text, never rounded."""
-    tell(json.dumps(value, default=_plain, ensure_ascii=_is_short_of_letters()))
+    tell(on_a_line(json.dumps(value, default=_plain, ensure_ascii=_is_short_of_letters())))
 
 
 def print_outcome(sentence: str, document: Mapping[str, Any], *, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from turnmill.domain.errors import (
     MissingExtra,
     SessionBusy,
     StoreUnavailable,
+    Unstorable,
 )
 from turnmill.domain.ids import BatchId
 from turnmill.executor.thread import Executor, aside, knowing, pause
@@ -198,7 +199,7 @@ class Batches:
             self._executor.run(submission.look_for_twins(record.id))
             submission.refuse_wrong()
             sealed = self._executor.run(submission.seal(record))
-        except (InvalidInput, MissingExtra, Conflict):
+        except (InvalidInput, MissingExtra, Conflict, Unstorable):
             self._discard(record.id)
             raise
         if sealed != record.id:

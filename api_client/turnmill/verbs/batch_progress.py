@@ -1,11 +1,11 @@
 """How far a batch is, drawn on stderr: a bar in a terminal, a line now and then elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,8 +15,10 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
+from turnmill.domain.batches import BatchState
 from turnmill.store.batch_records import BatchCounts
 from turnmill.verbs.batch_words import said_of
 
@@ -78,7 +80,7 @@ class _Lines:
         now = time.monotonic()
         if self._is_first:
             self._is_first, self._finished = False, counts.finished
-        elif now < self._next and not counts.is_done:
+        elif now < self._next and not (counts.is_done or counts.state is BatchState.PAUSED):
             return
         self._next = now + _LINE_EVERY
         line = self._line(counts, now - self._began)
@@ -101,14 +103,35 @@ def _total(counts: BatchCounts) -> int:
     return counts.total or max(counts.accepted, 1)
 
 
+def _whole() -> Column:
+    """Return a column that is never cut: a number without its end says something else."""
+    return Column(no_wrap=True)
+
+
+class _Bar(Progress):
+    """A bar, and below it what does not fit beside it in 80 columns."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bar, and what is said of it."""
+        yield from super().get_renderables()
+        if said := "  ".join(filter(None, (task.fields["said"] for task in self.tasks))):
+            yield Text(said)
+
+    def stop(self) -> None:
+        """Draw no further; where nobody draws, and nothing was drawn, no blank line is left."""
+        self.live.stop()
+        is_drawn = self.console.is_interactive or self.console.is_jupyter
+        if not is_drawn and any(task.visible for task in self.tasks):
+            self.console.print()
+
+
 def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
+    return _Bar(
+        TextColumn("{task.description}", table_column=_whole()),
         BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}", markup=False),
+        MofNCompleteColumn(table_column=_whole()),
+        _Rate(table_column=_whole()),
+        TimeRemainingColumn(table_column=_whole()),
         console=console,
         # The streams of the process are not ours to exchange for proxies of rich's.
         redirect_stdout=False,

@@ -4,16 +4,18 @@ import csv
 import io
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Protocol, cast
 
 from turnmill.domain.errors import InvalidInput, MissingExtra
-from turnmill.domain.states import TurnState
+from turnmill.domain.json_values import on_a_line
 from turnmill.named_file import OURS, NamedFile
 from turnmill.store.batch_records import BatchResult
 from turnmill.store.codec import exported
+from turnmill.verbs.openai_shape import as_openai, status_of
 
 JSON_LINES, CSV, PARQUET = "jsonl", "csv", "parquet"
 FORMATS = (JSON_LINES, CSV, PARQUET)
@@ -24,25 +26,6 @@ SHAPES = (OPENAI,)
 _ROW_GROUP = 5000
 #: A line without a turn, until there is one.
 _STAGED = "staged"
-_HTTP = "http_"
-#: What an error would have been over HTTP, where its code does not say so. Others are refusals.
-_STATUS: Mapping[str, int] = MappingProxyType(
-    {
-        **dict.fromkeys(("key_missing", "invalid_api_key", "authentication_error"), 401),
-        **dict.fromkeys(("insufficient_credits", "billing_error", "budget_exceeded"), 402),
-        **dict.fromkeys(("permission_error",), 403),
-        **dict.fromkeys(("provider_unknown", "model_not_found", "not_found_error"), 404),
-        **dict.fromkeys(("rate_limited", "insufficient_quota", "rate_limit_exceeded"), 429),
-        **dict.fromkeys(("overloaded", "unreachable", "not_sent"), 503),
-        **dict.fromkeys(("timeout", "background_timeout"), 504),
-    }
-)
-_OF_OPENAI: Mapping[TurnState, tuple[str, str]] = MappingProxyType(
-    {
-        TurnState.CANCELLED: ("batch_cancelled", "This request was cancelled."),
-        TurnState.EXPIRED: ("batch_expired", "This request could not be executed in time."),
-    }
-)
 
 
 def chosen_format(given: object, path: object) -> str:
@@ -94,7 +77,10 @@ class ResultsFile:
 
 
 class FollowedFile:
-    """A file that grows as lines finish: begun anew, its owner's alone, and never replaced."""
+    """A file that grows as lines finish: begun anew, its owner's alone, and never replaced.
+
+    One at a time lets it grow.
+    """
 
     def __init__(self, path: Path, *, form: object = None, shape: object = None) -> None:
         """Raise InvalidInput or OSError."""
@@ -103,8 +89,7 @@ class FollowedFile:
             raise InvalidInput("a Parquet file is written whole", hint="format='jsonl', or 'csv'")
         made = chosen_shape(shape, chosen)
         self.lines = 0
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OURS)
-        self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._stream = os.fdopen(_begun_anew(path), "w", encoding="utf-8")
         self._rows = _rows_into(self._stream, chosen, made)
 
     def write_results(self, results: Iterable[BatchResult]) -> None:
@@ -120,6 +105,35 @@ class FollowedFile:
     def close(self) -> None:
         """Close the file; what stands in it stays."""
         self._stream.close()
+
+
+def _begun_anew(path: Path) -> int:
+    """Open a file that grows; InvalidInput where another lets it grow, who is not disturbed."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, OURS)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            _hold(descriptor)
+            os.ftruncate(descriptor, 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _hold(descriptor: int) -> None:
+    """Keep others from beginning the file anew, for as long as it is open."""
+    try:
+        import fcntl  # noqa: PLC0415  Windows has none
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InvalidInput(
+            "somebody follows results into this file already", hint="give another path"
+        ) from None
+    except OSError:  # of a folder where nobody can hold any
+        return
 
 
 def written_to(
@@ -154,7 +168,7 @@ class _JsonLines:
         written = 0
         for result in results:
             if (line := self._made(result)) is not None:
-                self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+                self._stream.write(on_a_line(json.dumps(line, ensure_ascii=False)) + "\n")
                 written += 1
         return written
 
@@ -254,73 +268,6 @@ _KINDS: Mapping[str, str] = MappingProxyType(
         "reused": "yes",
     }
 )
-
-
-def as_openai(result: BatchResult) -> dict[str, Any] | None:
-    """Return a result as OpenAI writes it into output and error files; None while there is none."""
-    if not result.is_final or result.state is None:
-        return None
-    named = str(result.turn_id or result.line)
-    line: dict[str, Any] = {
-        "id": f"batch_req_{named}",
-        "custom_id": result.custom_id,
-        "response": None,
-        "error": None,
-    }
-    if result.state in _OF_OPENAI:
-        code, message = _OF_OPENAI[result.state]
-        return line | {"error": {"code": code, "message": message}}
-    body = _body(result, named) if result.parts is not None else _refusal(result)
-    said = {"status_code": status_of(result), "request_id": named, "body": body}
-    return line | {"response": said}
-
-
-def _body(result: BatchResult, named: str) -> dict[str, Any]:
-    at = 0 if result.finished_at is None else int(result.finished_at.timestamp())
-    told, said = result.input_tokens, result.output_tokens
-    total = None if told is None or said is None else told + said
-    if result.api == "responses":
-        content: list[dict[str, Any]] = [
-            {"type": "output_text", "text": result.text, "annotations": []}
-        ]
-        message = {"id": f"msg_{named}", "type": "message", "role": "assistant"}
-        return {
-            "id": f"resp_{named}",
-            "object": "response",
-            "created_at": at,
-            "status": "completed",
-            "error": None,
-            "model": result.model,
-            "output": [{**message, "status": "completed", "content": content}],
-            "usage": {"input_tokens": told, "output_tokens": said, "total_tokens": total},
-        }
-    words = {"role": "assistant", "content": result.text, "refusal": None}
-    choice = {"index": 0, "message": words, "logprobs": None}
-    return {
-        "id": f"chatcmpl-{named}",
-        "object": "chat.completion",
-        "created": at,
-        "model": result.model,
-        "choices": [{**choice, "finish_reason": result.finish_reason or "stop"}],
-        "usage": {"prompt_tokens": told, "completion_tokens": said, "total_tokens": total},
-    }
-
-
-def _refusal(result: BatchResult) -> dict[str, Any]:
-    error = {"message": result.error_code, "type": "invalid_request_error", "param": None}
-    return {"error": {**error, "code": result.error_code}}
-
-
-def status_of(result: BatchResult) -> int | None:
-    """Return what the answer to the line would be over HTTP; None where there was none."""
-    if result.state is TurnState.SUCCEEDED:
-        return 200
-    if result.state not in (TurnState.FAILED, TurnState.DEAD):
-        return None
-    code = result.error_code or ""
-    if code.startswith(_HTTP) and code.removeprefix(_HTTP).isdecimal():
-        return int(code.removeprefix(_HTTP))
-    return _STATUS.get(code, 400 if result.state is TurnState.FAILED else 500)
 
 
 def _state(result: BatchResult) -> str:

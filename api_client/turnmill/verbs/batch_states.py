@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from turnmill.domain.arguments import moment
+from turnmill.domain.arguments import from_now, moment
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import BatchId
 from turnmill.new_ids import new_id
@@ -22,8 +22,9 @@ class Limits(NamedTuple):
 
 def limits_given(max_cost_usd: object, deadline: object) -> Limits:
     """Return both, checked; a deadline may be told as from now on. Raises InvalidInput."""
-    ends: Any = datetime.now(UTC) + deadline if isinstance(deadline, timedelta) else deadline
-    found = moment(ends, name="deadline")
+    if isinstance(deadline, timedelta):
+        deadline = from_now(deadline, name="deadline")
+    found = moment(deadline, name="deadline")
     if found is not None and found <= datetime.now(UTC):
         raise InvalidInput("deadline has passed", hint="deadline=timedelta(hours=12)")
     limit = None if max_cost_usd is None else intake.max_cost(max_cost_usd)

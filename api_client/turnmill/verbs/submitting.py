@@ -166,6 +166,7 @@ class Submission:
                 },
             )
             _refuse_older(conn, record)
+            _refuse_cancelled(record)
             self._secret = secret_of(conn, record.user_id, new=token_bytes(SECRET_BYTES))
             if record.total is None:
                 bound(conn, record.id, self._bounds)
@@ -350,6 +351,11 @@ def _refuse_older(conn: Connection, record: BatchRecord) -> None:
             "the batch was begun by an older version, and half of it stands",
             hint="cancel it, and submit the file under another name",
         )
+
+
+def _refuse_cancelled(record: BatchRecord) -> None:
+    if record.total is not None and record.cancelled_at is not None:
+        raise MoveRefused("the batch was cancelled", hint="submit the file under another name")
 
 
 def discard(batch_id: BatchId) -> Verb[int]:

@@ -293,3 +293,61 @@ def test_a_parquet_file_is_read_and_written(
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InvalidBatchFile, match="Parquet"):
         batches.create(path, columns=columns, user_id="ada")
+
+
+def test_settings_and_metadata_of_a_row_are_json_in_their_columns(
+    store: Database, batches: Batches, tmp_path: Path
+) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_bytes(
+        b"\r  \rtext,user_id,settings,metadata,note\r"
+        b'hi,ada,"{""temperature"": 0.5}","{""a"": 1}",{\r'
+    )
+    batch = batches.create(path)
+    assert session_of(store, batch, 0).settings == {"temperature": 0.5}
+    (claim,) = asked(store, batch)
+    assert claim.metadata == {"a": 1}
+
+
+def test_what_is_null_in_a_line_says_nothing(batches: Batches, tmp_path: Path) -> None:
+    fields = ("messages", "conversations", "session", "provider", "model", "settings", "metadata")
+    empty = dict.fromkeys((*fields, "custom_id", "system_prompt", "fallback"))
+    path = write(tmp_path / "jobs.jsonl", empty | {"text": "hi", "user_id": "ada"})
+    assert batches.create(path).counts.total == 1
+    nobodys = write(tmp_path / "nobodys.jsonl", empty | {"text": "hi", "user_id": None})
+    assert batches.create(nobodys, user_id="ada").counts.total == 1
+    mute = write(tmp_path / "mute.jsonl", empty | {"text": None, "user_id": "ada"})
+    for path in (nobodys, mute):
+        with pytest.raises(InvalidBatchFile) as caught:
+            batches.create(path, name="other")
+        assert [code for _, code, _ in caught.value.problems] == ["missing_required_parameter"]
+
+
+def test_columns_of_a_parquet_file_are_read_as_its_tools_write_them(
+    store: Database, batches: Batches, tmp_path: Path
+) -> None:
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    talk = [{"role": "user", "content": "hi", "name": None}]
+    columns = {
+        "custom_id": arrow.array([7, None]),
+        "user_id": arrow.array([1, 2]),
+        "messages": arrow.array([json.dumps(talk), json.dumps(talk)]),
+        "settings": arrow.array([{"temperature": 0.5, "top_p": None}, None]),
+        "other": arrow.array([1, 2]),
+    }
+    path = tmp_path / "prompts.parquet"
+    table = arrow.table([*columns.values(), columns["other"]], names=[*columns, "other"])
+    parquet.write_table(table, path)
+    batch = batches.create(path)
+    assert [one.custom_id for one in batch.iter_results()] == ["7", None]
+    first, second = (session_of(store, batch, n) for n in range(2))
+    assert (first.settings, second.settings) == ({"temperature": 0.5}, {})
+    assert said_in(store, first.id) == [("user", "hi")]
+    assert first.user_id == "1"
+    spoilt = arrow.array([b"hi", b"\xff"]).cast(arrow.string(), safe=False)
+    parquet.write_table(arrow.table([columns["user_id"], spoilt], names=["user_id", "text"]), path)
+    with pytest.raises(InvalidBatchFile) as caught:
+        batches.create(path, name="spoilt")
+    assert [(n, code) for n, code, _ in caught.value.problems] == [(2, "invalid_json_line")]

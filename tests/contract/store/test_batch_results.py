@@ -11,10 +11,15 @@ import pytest
 
 from tests import rows
 from tests.batch_clients import batches_of
+from turnmill.domain.content import Text
 from turnmill.domain.errors import BatchTimeout, InvalidInput
+from turnmill.domain.replying import FinishReason
 from turnmill.domain.states import TurnState
+from turnmill.store.batch_records import BatchResult
 from turnmill.store.database import Database
 from turnmill.sync.batches import Batch, Batches
+from turnmill.verbs.batch_results import FollowedFile
+from turnmill.verbs.openai_shape import as_openai
 
 PATIENCE = 30
 CHAT = {"method": "POST", "url": "/v1/chat/completions"}
@@ -170,3 +175,61 @@ def test_lines_that_are_no_turns_yet_are_in_the_results_all_the_same(
     batch.results(out)
     states: Sequence[str] = [one["state"] for one in read(out)]
     assert states == ["queued", "staged"]
+
+
+def one_result(**more: Any) -> BatchResult:
+    known = {"line": 1, "custom_id": "a", "turn_id": None, "session_id": None, "model": "m"}
+    used = {"input_tokens": 10, "output_tokens": 5, "cached_tokens": 2, "cost_usd": None}
+    said = {"state": TurnState.SUCCEEDED, "parts": [Text("yes")], "error_code": None}
+    found: dict[str, Any] = known | used | said | more
+    return BatchResult(**found)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("used", [{}, {"input_tokens": None}])
+@pytest.mark.parametrize("reason", [*FinishReason, None, "a word of somebody's own"])
+def test_results_in_openais_shape_are_what_its_own_readers_take(
+    reason: str | None, used: dict[str, Any]
+) -> None:
+    from openai.types.chat import ChatCompletion
+    from openai.types.responses import Response
+
+    def body(**more: Any) -> Any:
+        line = as_openai(one_result(finish_reason=reason, **more, **used))
+        assert line is not None
+        return line["response"]["body"]
+
+    chat = ChatCompletion.model_validate(body(api="chat"))
+    response = Response.model_validate(body(api="responses"))
+    refused = reason == FinishReason.REFUSAL
+    assert (chat.choices[0].message.refusal or response.output_text) == "yes"
+    assert (chat.choices[0].message.content, response.output_text) == (
+        (None, "") if refused else ("yes", "yes")
+    )
+    assert (chat.usage is None, response.usage is None) == (bool(used), bool(used))
+    is_cut = reason in ("length", "context_full", "content_filter")
+    assert response.status == ("incomplete" if is_cut else "completed")
+
+
+def test_a_file_that_somebody_follows_results_into_is_not_begun_anew_by_another(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out.jsonl"
+    first = FollowedFile(out)
+    first.write_results([one_result()])
+    before = out.read_bytes()
+    with pytest.raises(InvalidInput, match="already"):
+        FollowedFile(out)
+    assert out.read_bytes() == before
+    first.close()
+    FollowedFile(out).close()
+    assert out.read_bytes() == b""
+
+
+def test_a_result_is_one_line_for_every_reader(tmp_path: Path) -> None:
+    out, said = tmp_path / "out.jsonl", "one\u2028two\u2029three\x85four\r\nfive\x0b"
+    file = FollowedFile(out)
+    file.write_results([one_result(parts=[Text(said)])])
+    file.close()
+    (line,) = out.read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["text"] == said

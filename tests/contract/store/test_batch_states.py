@@ -14,7 +14,7 @@ from tests import rows, steps
 from tests.batch_clients import batches_of
 from tests.budgeting import ask
 from turnmill.domain.batches import BatchState
-from turnmill.domain.errors import MoveRefused
+from turnmill.domain.errors import InvalidInput, MoveRefused
 from turnmill.domain.states import FOR_BATCH, FOR_BUDGET, EventKind, Lane, TurnState
 from turnmill.store.budget_records import Found
 from turnmill.store.database import Database
@@ -344,3 +344,17 @@ def test_however_many_look_a_batch_is_looked_at_once_in_a_while(
     with store.begin() as conn:
         assert batch_tending.due(conn, every=timedelta(minutes=1)) == []
         assert batch_tending.due(conn) == [batch.id]
+
+
+def test_a_batch_that_was_cancelled_is_not_submitted_again(made: Make) -> None:
+    made(2).cancel()
+    with pytest.raises(MoveRefused, match="cancelled"):
+        made(2)
+
+
+@pytest.mark.parametrize("days", [-999_999_999, -1, 999_999_999])
+def test_a_deadline_that_no_clock_will_show_is_refused(
+    store: Database, tmp_path: Path, days: int
+) -> None:
+    with pytest.raises(InvalidInput, match="deadline"):
+        batches_of(store).create(tmp_path / "jobs.jsonl", deadline=timedelta(days=days))

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests import rows, steps
+from tests.batch_clients import batches_of
 from turnmill.domain.budgets import OnExceeded, Period, Scope
 from turnmill.domain.errors import UserErased, UserNotFound, UserOnHold
 from turnmill.domain.ids import SessionId, hash_of_user
@@ -124,6 +125,18 @@ def test_whatever_is_of_the_user_goes_and_nobody_elses(store: Database, erasing:
         kept.forget(conn, due)
     assert erasing.report("ada").done
     assert erase(erasing) == erasing.report("ada"), "once more is the same"
+
+
+def test_a_batch_with_a_line_of_an_erased_user_leaves_nothing(
+    store: Database, erasing: Erasing, tmp_path: Path
+) -> None:
+    rows.start(store, user_id="ada")
+    erase(erasing)
+    lines = tmp_path / "jobs.jsonl"
+    lines.write_text('{"text": "hi", "user_id": "bob"}\n{"text": "hi", "user_id": "ada"}\n')
+    with pytest.raises(UserErased):
+        batches_of(store).create(lines)
+    assert batches_of(store).list() == []
 
 
 def test_figures_are_the_same_to_the_bit_before_and_after(

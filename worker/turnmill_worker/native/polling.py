@@ -14,9 +14,10 @@ from turnmill.store.nouns import shards as rows
 from turnmill.store.nouns.batch_feeding import park_next
 from turnmill.store.nouns.shards import Native, Shard
 from turnmill_worker.native.making import Making
+from turnmill_worker.native.pace import Pace
 from turnmill_worker.native.saying import Saying
 from turnmill_worker.native.taking import Prices, Taking
-from turnmill_worker.native.tending import Pace, Tending
+from turnmill_worker.native.tending import Tending
 from turnmill_worker.providers.port import Provider
 
 logger = logging.getLogger("turnmill.native")

@@ -112,6 +112,8 @@ class Taking:
         if len(ids) != shard.lines:
             return await asyncio.to_thread(self._all_left, lambda _: _RELEASED, batch, shard)
         wrong = {ids[n - 1]: code for n, code in codes.items() if n <= len(ids)}
+        if not wrong:  # it names lines that there are not
+            return await asyncio.to_thread(self._all_left, lambda _: _RELEASED, batch, shard)
 
         def of(claim: Claim) -> Verdict:
             return self._judged(claim, Rejected(wrong[claim.turn_id][:64]), batch)

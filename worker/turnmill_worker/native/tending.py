@@ -5,8 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -20,47 +19,21 @@ from turnmill.store.nouns.shards import REFUSED_FOR_WINDOW, Native, Shard
 from turnmill.store.types import db_now
 from turnmill_worker.native.ahead import Ahead
 from turnmill_worker.native.making import Making
+from turnmill_worker.native.pace import Pace
 from turnmill_worker.native.saying import Saying
 from turnmill_worker.native.taking import Taking
+from turnmill_worker.providers.batch_lines import UNREADABLE
 from turnmill_worker.providers.batch_port import UNSUPPORTED, Answered, Batches, Line, VendorBatch
 
 logger = logging.getLogger("turnmill.native")
 
-#: An old batch is asked for as rarely as this many times the shortest pause.
-_RAREST = 10
 _MOST_TRIES = 20
-_LONGEST_PAUSE = timedelta(minutes=10)
 #: The vendor knows of nothing that costs.
 _UNBEGUN = frozenset({ShardState.READY, ShardState.STORED})
-#: Codes of a batch that its vendor does not have.
-_GONE = frozenset({"http_404", "not_found", "not_found_error"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How long things are waited for."""
-
-    poll: timedelta  #: until a young batch is asked for again
-    lease: timedelta  #: until a shard whose worker is silent is taken by another
-
-    @classmethod
-    def of(cls, poll: timedelta) -> "Pace":
-        """Return the pace that goes with the shortest pause between two questions."""
-        return cls(poll=poll, lease=min(max(poll, timedelta(seconds=3)), timedelta(minutes=1)))
-
-    def until_next_look(self, age: timedelta) -> timedelta:
-        """Return how long a batch of this age is left alone."""
-        return min(max(self.poll, age / 10), self.poll * _RAREST)
-
-    def after_failure(self, tries: int) -> timedelta:
-        """Return how long is waited after so many failures in a row."""
-        pause: timedelta = self.poll * 2 ** min(tries, 10) / 4
-        return min(pause, _LONGEST_PAUSE)
-
-    @property
-    def unseen(self) -> timedelta:
-        """How long a batch may exist before its vendor lists it."""
-        return min(self.poll, timedelta(minutes=1))
+#: Codes of what a vendor does not have.
+_GONE = frozenset({"http_404", "http_410", "not_found", "not_found_error"})
+#: Of results that are not there, or not whole: the vendor may still be writing them.
+_CUT = "batch_results_cut"
 
 
 class _Outrun(Exception):
@@ -132,7 +105,7 @@ class Tending:
 
     async def _find_stored(self, shard: Shard, batches: Batches) -> Shard | None:
         """Go on where somebody has stopped while the lines were stored, perhaps."""
-        found = await batches.stored(_name_of(shard), since=_since(shard))
+        found = await batches.stored(_name_of(shard), within=shard.asked_ago)
         if not found:
             return await self._noted(shard, state=ShardState.READY)
         for twice in found[1:]:
@@ -164,7 +137,7 @@ class Tending:
 
     async def _find_begun(self, shard: Shard, batches: Batches) -> Shard | None:
         """Find out whether the vendor has begun, and go on: nothing is begun twice."""
-        found = await batches.find(str(shard.id), stored=shard.stored, since=_since(shard))
+        found = await batches.find(str(shard.id), stored=shard.stored, within=shard.asked_ago)
         known = await asyncio.to_thread(self._known, [one.ref for one in found])
         found = [one for one in found if one.ref not in known]
         if batches.knows_marks:
@@ -203,19 +176,29 @@ class Tending:
             return await self._note(shard, due_in=pause, status=status, tries=0)
         if found.error_code and not found.outputs:
             return await self._failed_whole(shard, batch, found)
-        shard = await self._noted(
-            shard, status=found.status, outputs=list(found.outputs), ended_at=db_now()
-        )
+        ended = {} if shard.ended_at else {"ended_at": db_now()}
+        shard = await self._noted(shard, status=found.status, outputs=list(found.outputs), **ended)
         return await self._take(shard, batches, batch, found)
 
     async def _take(
         self, shard: Shard, batches: Batches, batch: Native, found: VendorBatch
     ) -> Shard | None:
+        had: set[str] = set()
+
         async def take(some: Sequence[Answered]) -> None:
+            had.update(one.custom_id for one in some)
             await self._taking.answered(batch, shard, some)
 
-        async with Ahead(take) as ahead:
-            await batches.read(found, ahead.take)
+        try:
+            async with Ahead(take) as ahead:
+                await batches.read(found, ahead.take)
+            if len(had) < found.results:
+                raise NotSent(_CUT)
+        except (NotSent, Rejected) as error:
+            # What was taken stays; what is missing would be paid twice if it were asked again now.
+            is_lost = error.error_code in _GONE | UNREADABLE | {_CUT}
+            if not is_lost or shard.ended_ago < self._pace.unread:
+                raise
         word = found.status if found.status in ("expired", "cancelled") else "line_missing"
         await self._taking.left(batch, shard, NotSent(f"batch_{word}"))
         return await self._noted(shard, state=ShardState.TAKEN, tries=0)
@@ -251,7 +234,7 @@ class Tending:
                 ref=shard.ref, status=shard.status, is_over=True, outputs=shard.outputs
             )
             # A worker that was killed may have stored the lines, and another one once more.
-            stored = await batches.stored(_name_of(shard), since=shard.created_at)
+            stored = await batches.stored(_name_of(shard), within=shard.made_ago)
             stored = [*dict.fromkeys([shard.stored, *stored])] if shard.stored else stored
             await batches.clear(kept if shard.ref else None, stored=stored)
         left = {"error_code": NOT_DELETED} if shard.tries >= _MOST_TRIES else {}
@@ -269,6 +252,8 @@ class Tending:
 
         with suppress(_Seen):
             await batches.read(one, take)
+            if one.results:
+                raise NotSent(_CUT)  # whose they are, nobody can tell yet
         return mine
 
     async def _begun(self, shard: Shard, begun: VendorBatch) -> Shard | None:
@@ -393,8 +378,3 @@ class Tending:
 def _name_of(shard: Shard) -> str:
     """Return under which name its lines are stored: by it they are found again."""
     return f"turnmill-{shard.id}.jsonl"
-
-
-def _since(shard: Shard) -> datetime:
-    """Return since when the vendor may know of it, on our clock: listings go back further."""
-    return datetime.now(UTC) - shard.asked_ago

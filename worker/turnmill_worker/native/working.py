@@ -7,10 +7,10 @@ from collections.abc import Callable
 from turnmill.settings import Settings, batch_poll
 from turnmill.store.database import Database
 from turnmill_worker.layers.defaults import parameters_in
+from turnmill_worker.native.pace import Pace
 from turnmill_worker.native.polling import Polling
 from turnmill_worker.native.saying import Saying
 from turnmill_worker.native.taking import Prices
-from turnmill_worker.native.tending import Pace
 from turnmill_worker.providers.own_prices import Prices as Listed
 from turnmill_worker.providers.own_prices import prices_in
 from turnmill_worker.providers.port import Provider

@@ -1,20 +1,39 @@
 """Lines on their way to a vendor, and from it: sent in pieces, read as they come."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+import json
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic_core import from_json
 
+from turnmill.domain.errors import MaybeSent, ProviderError, Rejected
 from turnmill_worker.http1.body import Body
-from turnmill_worker.http1.failures import TooLarge
 from turnmill_worker.providers.batch_port import Answered, Line, Take
+from turnmill_worker.providers.failures import moment_in
 from turnmill_worker.providers.http import Incoming, RawAnswer
 from turnmill_worker.providers.multipart import FormFile
+from turnmill_worker.providers.port import Done
+from turnmill_worker.providers.untrusted import name
 
 #: Results that are handed over together.
 _AT_ONCE = 200
 _PIECE = 256 * 1024
+#: Of the results of one batch: of a hundred thousand replies of half a megabyte.
+RESULTS_BYTES_MAX = 50_000_000_000
+#: Answers that came, and that nobody can read.
+UNREADABLE = frozenset({"reply_too_large", "unreadable_reply"})
+#: The clocks of vendors, and of our machines, are no further apart.
+_APART = timedelta(minutes=10)
 
 #: Reads one result; None where there is nothing to be known by it.
 ReadLine = Callable[[Mapping[str, Any]], Awaitable[Answered | None]]
@@ -81,6 +100,45 @@ def moment_of(said: object) -> datetime | None:
     return None
 
 
+async def answered(
+    payload: Mapping[str, Any], said: Callable[[Mapping[str, Any]], Awaitable[Done]]
+) -> Answered | None:
+    """Return what came of one line; None where there is nothing to be known by it.
+
+    However odd what stands there, it is about that line alone.
+    """
+    if not (custom_id := name(payload.get("custom_id"))):
+        return None
+    try:
+        return Answered(custom_id=custom_id, said=await said(payload))
+    except ProviderError as error:
+        return Answered(custom_id=custom_id, said=error)
+    except (ValueError, TypeError, RecursionError):
+        return Answered(custom_id=custom_id, said=Rejected("unreadable_reply"))
+
+
+def as_json(payload: Mapping[str, Any]) -> bytes:
+    """Return a refusal as it would have come over HTTP; what is no text is escaped."""
+    return json.dumps(payload, default=dict).encode()
+
+
+@contextmanager
+def maybe_accepted() -> Iterator[None]:
+    """Where a vendor has accepted something, and nobody can read as what: it has been done."""
+    try:
+        yield
+    except Rejected as error:
+        if error.error_code not in UNREADABLE:
+            raise
+        raise MaybeSent(error.error_code, request_id=error.request_id) from None
+
+
+def earliest(answer: RawAnswer, within: timedelta) -> datetime:
+    """Return since when something may exist at a vendor, on its own clock where it tells it."""
+    now = moment_in(answer.headers.get("date", "")) or datetime.now(UTC)
+    return now - within - _APART
+
+
 async def _joined(lines: Sequence[Line], *, between: bytes) -> AsyncIterator[bytes]:
     piece = bytearray()
     for line in lines:
@@ -95,16 +153,17 @@ async def _joined(lines: Sequence[Line], *, between: bytes) -> AsyncIterator[byt
 
 async def _lines(incoming: Incoming) -> AsyncIterator[bytes]:
     rest = bytearray()
+    is_too_long = False
     while piece := await incoming.next():
         first, *others = piece.split(b"\n")
         rest += first
         for other in others:
-            if rest.strip():
+            if not is_too_long and rest.strip():
                 yield bytes(rest)
-            rest = bytearray(other)
-        if len(rest) > incoming.most:
-            raise TooLarge
-    if rest.strip():
+            rest, is_too_long = bytearray(other), False
+        if len(rest) > incoming.most:  # nobody waits for its end
+            rest, is_too_long = bytearray(), True
+    if not is_too_long and rest.strip():
         yield bytes(rest)
 
 

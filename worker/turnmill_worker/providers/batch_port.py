@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from turnmill.domain.errors import ProviderError
@@ -44,6 +44,7 @@ class VendorBatch:
     status: str  #: in the vendor's own word
     is_over: bool  #: nothing more will come of it
     total: int | None = None  #: its lines; None: not said
+    results: int = 0  #: lines that came to something, as far as that is said
     error_code: str = ""  #: why nothing of it was run at all
     #: codes of lines that are wrong, by their numbers, from 1: nothing was run for them
     bad_lines: Mapping[int, str] = field(default_factory=dict, repr=False)
@@ -86,18 +87,24 @@ class Batches(Protocol):
         """Store the lines under this name, and return the vendor's own."""
         ...
 
-    async def stored(self, name: str, *, since: datetime) -> list[str]:
-        """Return what is stored under this name, which began no earlier."""
+    async def stored(self, name: str, *, within: timedelta) -> list[str]:
+        """Return what is stored under this name, since no longer than that."""
         ...
 
     async def begin(
         self, mark: str, *, endpoint: str, stored: str, lines: Sequence[Line]
     ) -> VendorBatch:
-        """Let the lines be run, of what was stored or else as they are given. Costs money."""
+        """Let the lines be run, of what was stored or else as they are given. Costs money.
+
+        MaybeSent where it was accepted, perhaps, and nobody can read as what.
+        """
         ...
 
-    async def find(self, mark: str, *, stored: str, since: datetime) -> list[VendorBatch]:
-        """Return the batches that `begin` may have made; where marks are known, exactly those."""
+    async def find(self, mark: str, *, stored: str, within: timedelta) -> list[VendorBatch]:
+        """Return the batches that `begin` may have made; where marks are known, exactly those.
+
+        It began no longer ago than `within`, on the vendor's clock, which may be another than ours.
+        """
         ...
 
     async def look(self, ref: str) -> VendorBatch:

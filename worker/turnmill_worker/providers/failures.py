@@ -226,9 +226,9 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | Non
         seconds = max(map(_longest, _said(headers, name))) * unit
         if seconds >= 0:
             return min(timedelta(seconds=min(seconds, 1e6)), WAIT_MAX)
-    dues = filter(None, map(_moment, _said(headers, "retry-after")))
+    dues = filter(None, map(moment_in, _said(headers, "retry-after")))
     due = max(dues, default=None)
-    wait = due - (_moment(headers.get("date", "")) or now) if due else timedelta(0)
+    wait = due - (moment_in(headers.get("date", "")) or now) if due else timedelta(0)
     return min(wait, WAIT_MAX) if wait > timedelta(0) else None
 
 
@@ -303,7 +303,8 @@ def _number(value: str) -> float:
     return -1.0 if math.isnan(number) else number
 
 
-def _moment(value: str) -> datetime | None:
+def moment_in(value: str) -> datetime | None:
+    """Return the moment that a header such as Date holds; None where it holds none."""
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -199,12 +199,15 @@ class Vendor:
         within: timedelta = DEFAULT_TIMEOUT,
         headers: Mapping[str, str] | None = None,
         method: str = "POST",
+        most: int | None = None,
     ) -> RawAnswer:
         """Ask, and return what `take` makes of the answer as it comes in. See `call`.
 
         An answer other than 2xx is read and returned as it is there. `within` bounds the whole;
-        where nothing comes for SILENCE, it ends too.
+        where nothing comes for SILENCE, it ends too. `most` bytes may come in all, of what is many
+        replies; otherwise as many as one reply may have around it.
         """
+        in_all = most or self._stream_bounds.body
         try:
             client = self._clients.here()
             async with client.stream(
@@ -213,12 +216,12 @@ class Vendor:
                 body,
                 within=within,
                 silence=SILENCE,
-                bounds=self._stream_bounds,
+                bounds=self._stream_bounds._replace(body=in_all),
                 headers=_also(body, headers),
             ) as stream:
                 if 200 <= stream.status < 300:
                     heard(stream.headers)
-                    return await take(Incoming(stream, most=self.reply_bytes_max))
+                    return await take(Incoming(stream, most=self.reply_bytes_max, in_all=in_all))
                 return await self._read(await _refused(stream))
         except (Failure, Corrupt, ValueError) as error:
             failure = _failure_of(error)
@@ -272,8 +275,8 @@ class Vendor:
 class Incoming:
     """An answer with a 2xx that comes in, inflated."""
 
-    def __init__(self, stream: _Stream, *, most: int) -> None:
-        """`most` bytes of it may be kept; what is around them is bounded too."""
+    def __init__(self, stream: _Stream, *, most: int, in_all: int | None = None) -> None:
+        """`most` bytes of it may be kept; what is around them is bounded too (`in_all`)."""
         self.status = stream.status
         self.headers = stream.headers
         self.framed = stream.framed
@@ -282,7 +285,7 @@ class Incoming:
         named = self.headers.all_of("content-encoding")
         self._inflating = Inflating(encodings_of(",".join(named)) if named else ())
         self._inflated: Iterator[bytes] = iter(())
-        self._left = most * _AROUND_PIECES
+        self._left = in_all or most * _AROUND_PIECES
 
     @property
     def says_stream(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from turnmill.cli.context import code_of, confirm, json_option, open_client, say
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of, session_of, turn_of
 from turnmill.cli.waiting import counting
+from turnmill.domain.arguments import from_now
 from turnmill.domain.errors import MoveRefused, TurnmillError
 from turnmill.domain.states import FINAL, Lane, TurnState
 from turnmill.show.feedback_view import print_given
@@ -223,7 +224,7 @@ def _wanted(
         "session": None if session is None else session_of(client, session),
         "batch": None if batch is None else batch_of(client, batch),
         "user_id": user,
-        "created_before": None if older is None else datetime.now(UTC) - older,
+        "created_before": None if older is None else from_now(-older, name="older"),
     }
 
 

@@ -65,9 +65,12 @@ class Shard:
     created_at: datetime
     begun_at: datetime | None
     ended_at: datetime | None
-    #: for how long the vendor may know of it, on the database's clock, and for how long it does
+    #: for how long it has been there, the vendor may know of it, it does, and it has an end; on the
+    #: database's clock, and nothing where it is not so
+    made_ago: timedelta
     asked_ago: timedelta
     begun_ago: timedelta
+    ended_ago: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,8 +314,10 @@ def _ago(moment: ColumnElement[Any]) -> ColumnElement[timedelta]:
 
 _READ = (
     *batch_shards.c,
+    _ago(_s.created_at).label("made_ago"),
     _ago(func.coalesce(_s.asked_at, _s.created_at)).label("asked_ago"),
     _ago(_s.begun_at).label("begun_ago"),
+    _ago(_s.ended_at).label("ended_ago"),
 )
 
 

@@ -100,6 +100,8 @@ class LineReader:
             raise content
         fields = object_in(content) if isinstance(content, bytes) else content
         said, vendor = translated(fields)
+        if vendor is None:
+            said = _without_nulls(said)
         if unknown := said.keys() - _FIELDS:
             names = ", ".join(repr(name[:40]) for name in sorted(unknown)[:5])
             raise Refused(UNKNOWN, f"unknown field {names}; known: {', '.join(sorted(_FIELDS))}")
@@ -245,6 +247,13 @@ class LineReader:
         except InvalidInput as error:
             raise Refused(WRONG_VALUE, str(error)) from None
         return {name: found[name] for name in ("system_prompt", "settings") if found.get(name)}
+
+
+def _without_nulls(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a line without what is null: whoever writes tables as lines fills up with it."""
+    if None not in said.values():
+        return said
+    return {name: one for name, one in said.items() if one is not None or name not in _FIELDS}
 
 
 def model_by_default(given: Defaults) -> str | None:

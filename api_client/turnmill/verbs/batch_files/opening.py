@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from turnmill.domain.bounds import STATEMENT_BYTES
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.rules.accepting import in_json
 from turnmill.verbs.batch_files.problems import Refused
-from turnmill.verbs.batch_files.sources import Digest, Source, lines_of
+from turnmill.verbs.batch_files.sources import BROKEN, Digest, Source, lines_of
 
 #: Lines that are read, and written, together. SQLite has one lock for everybody: hold it shortly.
 CHUNK = 1000
@@ -69,8 +70,9 @@ class BatchFile:
                     digest.add(number, content)
                 return Identity(digest.value(), digest.lines)
             raw = hashlib.sha256()
-            while piece := file.read(_PIECE):
-                raw.update(piece)
+            with suppress(*BROKEN):  # which row is cut, whoever reads rows says
+                while piece := file.read(_PIECE):
+                    raw.update(piece)
             return Identity(raw.digest(), None)
 
     def chunks(self, digest: Digest, *, size: int = CHUNK) -> Iterator[list[tuple[int, Content]]]:

@@ -17,11 +17,11 @@ Numbered = tuple[int, bytes | Refused]
 
 _LABEL_LENGTH = 150
 _GZIP = b"\x1f\x8b"
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _PIECE = 1 << 16
 #: What a broken stream raises, of a file that was packed.
-_BROKEN = (EOFError, gzip.BadGzipFile, zlib.error)
+BROKEN = (EOFError, gzip.BadGzipFile, zlib.error)
 
 STDIN = "-"
 
@@ -137,7 +137,7 @@ def lines_of(file: BinaryIO, *, most: int) -> Iterator[Numbered]:
         while content := file.readline(most + 2):
             number += 1
             if number == 1:
-                content = content.removeprefix(_BOM)
+                content = content.removeprefix(BOM)
                 if content.startswith(_UTF_16) or b"\0" in content[:4]:
                     yield 1, Refused(NO_JSON, "this is no UTF-8, but UTF-16 or UTF-32")
                     return
@@ -146,7 +146,7 @@ def lines_of(file: BinaryIO, *, most: int) -> Iterator[Numbered]:
                 yield number, Refused(TOO_LONG, f"longer than {most} bytes")
             elif content.strip():
                 yield number, content
-    except _BROKEN:
+    except BROKEN:
         yield number + 1, Refused(NO_JSON, "the file is packed, and broken from here on")
     except OSError as error:
         raise InvalidBatchFile(f"cannot read on: {error.strerror}") from None

@@ -1,12 +1,13 @@
 """Batch files that are tables: CSV, and Parquet with its extra."""
 
 import csv
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+from turnmill.domain.bounds import STATEMENT_BYTES
 from turnmill.domain.errors import InvalidBatchFile, InvalidInput, MissingExtra
-from turnmill.verbs.batch_files.problems import NO_JSON, WRONG_VALUE, Refused
+from turnmill.verbs.batch_files.problems import NO_JSON, TOO_LONG, WRONG_VALUE, Refused
+from turnmill.verbs.batch_files.sources import BOM, BROKEN
 from turnmill.verbs.batch_files.strict_json import value_in
 
 #: A row's number, from 1, and what it says, or why it cannot be read.
@@ -40,35 +41,80 @@ def columns_given(value: object) -> dict[str, str]:
 def csv_rows(file: BinaryIO, by_column: Mapping[str, str], *, most: int) -> Iterator[Row]:
     """Yield the rows of a CSV with a head line; their numbers count rows, not lines."""
     csv.field_size_limit(most)
-    text = io.TextIOWrapper(io.BufferedReader(_Readable(file)), encoding="utf-8-sig", newline="")
-    rows = csv.reader(text, strict=True)
+    rows = csv.reader(_lines_of(file, most=most), strict=True)
     number = 0
     try:
-        names = _fields(next(rows, []), by_column)
+        head = next((row for row in rows if _says_anything(row)), [])
+        if refused := _unreadable(head, also="\0"):
+            yield 1, refused
+            return
+        names = _fields(head, by_column)
         for row in rows:
             number += 1
-            if not row or not any(row):
-                continue
-            if len(row) != len(names):
-                yield number, Refused(WRONG_VALUE, f"has {len(row)} cells, not {len(names)}")
-            else:
-                yield number, _said(names, row)
-    except UnicodeDecodeError:
-        yield number + 1, Refused(NO_JSON, "no UTF-8 from here on")
+            if _says_anything(row):
+                yield number, _unreadable(row) or _said(names, row)
     except csv.Error as error:
-        yield number + 1, Refused(NO_JSON, f"no CSV: {_reason(error)}")
+        code = TOO_LONG if "field larger than" in str(error) else NO_JSON
+        yield number + 1, Refused(code, f"no CSV: {_reason(error)}")
+    except BROKEN:
+        yield number + 1, Refused(NO_JSON, "the file is packed, and broken from here on")
+    except OSError as error:
+        raise InvalidBatchFile(f"cannot read on: {error.strerror}") from None
 
 
-def _said(names: list[str], row: list[str]) -> Mapping[str, Any] | Refused:
-    """Return what a row says: a cell that is empty says nothing, and a conversation is JSON."""
-    cells = zip(names, row, strict=True)
-    found: dict[str, Any] = {name: one for name, one in cells if name and one}
-    for name in _TALKS & found.keys():
-        try:
-            found[name] = value_in(found[name])
-        except Refused as refused:
-            return Refused(NO_JSON, f"{name}: {refused.what}")
-    return found
+def _lines_of(file: BinaryIO, *, most: int) -> Iterator[str]:
+    """Yield lines, whatever ends them; bytes that are no UTF-8 are escaped, each by itself."""
+    rest, is_first = b"", True
+    while piece := file.readline(most + 1):
+        if is_first:
+            piece, is_first = piece.removeprefix(BOM), False
+        lines = (rest + piece).splitlines(keepends=True)
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        if len(rest) > most:
+            raise csv.Error("field larger than a line may be")
+        for line in lines:
+            yield line.decode(errors="surrogateescape")
+    if rest:
+        yield rest.decode(errors="surrogateescape")
+
+
+def _says_anything(row: Sequence[str]) -> bool:
+    return any(cell and not cell.isspace() for cell in row)
+
+
+def _unreadable(cells: Sequence[str], *, also: str = "") -> Refused | None:
+    """Return why these are no texts: bytes that are none are escaped, as nothing else can be."""
+    if any(not one.isascii() and not _is_text(one) for one in cells):
+        return Refused(NO_JSON, "no UTF-8")
+    if also and any(also in one for one in cells):
+        return Refused(NO_JSON, "this is no UTF-8, but UTF-16 or UTF-32")
+    return None
+
+
+def _is_text(cell: str) -> bool:
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _said(names: Sequence[str], row: Sequence[str]) -> Mapping[str, Any] | Refused:
+    """Return what a row says: a cell that is empty says nothing."""
+    if len(row) != len(names):
+        return Refused(WRONG_VALUE, f"has {len(row)} cells, not {len(names)}")
+    return _read({name: one for name, one in zip(names, row, strict=True) if name and one})
+
+
+def _read(cells: dict[str, Any]) -> Mapping[str, Any] | Refused:
+    """Return what cells say: a text that stands where a list or an object has to be is JSON."""
+    for name in OF_JSON & cells.keys():
+        if isinstance(said := cells[name], str):
+            try:
+                cells[name] = value_in(said)
+            except Refused as refused:
+                return Refused(NO_JSON, f"{name}: {refused.what}")
+    return cells
 
 
 def _reason(error: csv.Error) -> str:
@@ -79,24 +125,58 @@ def _reason(error: csv.Error) -> str:
 
 def parquet_rows(path: str, by_column: Mapping[str, str]) -> Iterator[Row]:
     """Yield the rows of a Parquet file; raises MissingExtra where nobody can read one."""
-    arrow = _parquet()
+    arrow, broken = _parquet()
     try:
         file = arrow.ParquetFile(path)
-        names = _fields(file.schema_arrow.names, by_column)
+        columns: list[str] = file.schema_arrow.names
+        fields = _fields(columns, by_column)
+        field_of = {column: name for column, name in zip(columns, fields, strict=True) if name}
         number = 0
-        for batch in file.iter_batches(batch_size=_OF_PARQUET):
-            for row in batch.to_pylist():
+        for batch in file.iter_batches(batch_size=_rows_at_once(file), columns=[*field_of]):
+            for row in _rows_in(batch):
                 number += 1
-                yield (
-                    number,
-                    {
-                        name: one
-                        for name, one in zip(names, row.values(), strict=True)
-                        if name and one is not None
-                    },
-                )
-    except (OSError, ValueError) as error:  # what pyarrow raises of a broken file is a ValueError
+                yield number, row if isinstance(row, Refused) else _told(field_of, row)
+    except (OSError, ValueError, broken) as error:
         raise InvalidBatchFile(f"cannot read the Parquet file: {type(error).__name__}") from None
+
+
+def _rows_at_once(file: Any) -> int:
+    """Return how many rows are held at once: fewer of large ones."""
+    about = file.metadata
+    size = sum(int(about.row_group(n).total_byte_size) for n in range(about.num_row_groups))
+    return max(1, min(_OF_PARQUET, STATEMENT_BYTES * int(about.num_rows) // max(size, 1)))
+
+
+def _rows_in(batch: Any) -> Iterator[dict[str, Any] | Refused]:
+    """Yield rows; where one holds a text that is no UTF-8, nobody reads them but one by one."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except UnicodeDecodeError:
+        pass
+    for n in range(batch.num_rows):
+        try:
+            row: dict[str, Any] = batch.slice(n, 1).to_pylist()[0]
+        except UnicodeDecodeError:
+            yield Refused(NO_JSON, "no UTF-8")
+        else:
+            yield row
+
+
+def _told(field_of: Mapping[str, str], row: Mapping[str, Any]) -> Mapping[str, Any] | Refused:
+    """Return what a row says: what is null says nothing, and a whole number may be an id."""
+    said = {field_of[column]: _whole(one) for column, one in row.items() if one is not None}
+    for name in _NAMES & said.keys():
+        if type(said[name]) is int:
+            said[name] = str(said[name])
+    return _read(said)
+
+
+def _whole(value: Any) -> Any:
+    """Return it without what is null in it: rows of a column have all the same fields."""
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items() if one is not None}
+    return [_whole(one) for one in value] if isinstance(value, list) else value
 
 
 def _fields(columns: list[str], by_column: Mapping[str, str]) -> list[str]:
@@ -123,36 +203,20 @@ def _fields(columns: list[str], by_column: Mapping[str, str]) -> list[str]:
 
 
 #: Columns that say something by their names.
-_TALKS = frozenset({"messages", "conversations", "conversation"})
-KNOWN = _TALKS | {
-    *("custom_id", "user_id", "session", "text", "provider", "model", "system_prompt")
-}
+OF_JSON = frozenset(
+    {"messages", "conversations", "conversation", "settings", "metadata", "fallback"}
+)
+_NAMES = frozenset({"custom_id", "user_id", "session"})
+KNOWN = OF_JSON | _NAMES | {"text", "provider", "model", "system_prompt"}
 
 
-class _Readable(io.RawIOBase):
-    """What a text reader wants of a file: ours read, and do nothing else."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self._file = file
-
-    def readable(self) -> bool:
-        """Tell that it can be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill the buffer."""
-        found = self._file.read(len(buffer))
-        buffer[: len(found)] = found
-        return len(found)
-
-
-def _parquet() -> Any:
+def _parquet() -> tuple[Any, type[Exception]]:
+    """Return what reads such files, and what it raises, beside errors of Python's own."""
     try:
-        from pyarrow import parquet  # noqa: PLC0415  of an extra
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415  of an extra
     except ImportError:
         raise MissingExtra(
             "Parquet is read and written by pyarrow, which is not installed here",
             hint="pip install 'turnmill[parquet]'",
         ) from None
-    return parquet
+    return parquet, ArrowException

@@ -63,7 +63,7 @@ def _responses(body: dict[str, Any]) -> dict[str, Any]:
     said = _needed(body, "input")
     messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
     line = {"messages": messages, **_common(body)}
-    if (told := body.pop("instructions", None)) is not None:
+    if (told := body.pop("instructions", None)) not in (None, ""):
         line["system_prompt"] = told
     text = body.get("text")
     if isinstance(text, dict) and "format" in text:
@@ -86,8 +86,8 @@ def _anthropic(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     _refuse_others(fields, _OF_ANTHROPIC)
     body = _checked(_object(fields["params"], "params"))
     line = {"messages": _needed(body, "messages"), **_common(body)}
-    if (told := body.pop("system", None)) is not None:
-        line["system_prompt"] = _words(told)
+    if told := _words(body.pop("system", None) or ""):
+        line["system_prompt"] = told
     if "max_tokens" not in body:
         raise Refused(MISSING, "max_tokens is missing")
     return {
@@ -158,11 +158,11 @@ def _form(form: object) -> dict[str, Any]:
     """Return the setting that says in which form the reply is to be; text is what it is anyway."""
     found = _object(form, "format")
     kind = found.get("type")
-    if kind == "text":
-        return {}
+    if isinstance(kind, str) and kind in _FORMS:
+        return _FORMS[kind]
     if kind == "json_schema" and isinstance(found.get("schema"), dict):
         return {"response_format": found["schema"]}
-    raise Refused(WRONG_VALUE, "a format is neither text nor a json_schema")
+    raise Refused(WRONG_VALUE, "a format is neither text, json_object nor a json_schema")
 
 
 def _words(told: object) -> str:
@@ -194,6 +194,10 @@ def _refuse_others(fields: Mapping[str, Any], known: frozenset[str]) -> None:
         raise Refused(UNKNOWN, f"unknown field {names}; known: {', '.join(sorted(known))}")
 
 
+#: Forms that say all by their names.
+_FORMS: Mapping[object, dict[str, Any]] = MappingProxyType(
+    {"text": {}, "json_object": {"response_format": {"type": "object"}}}
+)
 _OF_URL: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = MappingProxyType(
     {"/v1/responses": _responses, "/v1/chat/completions": _chat}
 )

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from turnmill.crypto.data_keys import DataKeys
 from turnmill.domain.errors import DataKeyMissing, FilesUnavailable, InvalidInput, UserNotFound
+from turnmill.domain.json_values import on_a_line
 from turnmill.files.opened import file_store
 from turnmill.files.port import FileStore
 from turnmill.named_file import NamedFile
@@ -220,7 +221,8 @@ def _write_rows(
 
 def _line(row: Mapping[str, Any]) -> bytes:
     said = {name: plain(value) for name, value in row.items()}
-    return json.dumps(said, ensure_ascii=False, default=_in_json).encode("utf-8", "replace") + b"\n"
+    line = on_a_line(json.dumps(said, ensure_ascii=False, default=_in_json))
+    return line.encode("utf-8", "replace") + b"\n"
 
 
 def _in_json(value: object) -> Any:

@@ -2,19 +2,26 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from pydantic_core import to_json
-
-from turnmill.domain.errors import NotSent, ProviderError, Rejected
+from turnmill.domain.errors import NotSent, Rejected
 from turnmill.domain.uploads import UPLOAD_WITHIN
 from turnmill_worker.providers.answers import read
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.anthropic.refusals import REQUEST_ID, refusal_of
-from turnmill_worker.providers.batch_lines import array_of, moment_of, reading
+from turnmill_worker.providers.batch_lines import (
+    RESULTS_BYTES_MAX,
+    answered,
+    array_of,
+    as_json,
+    earliest,
+    maybe_accepted,
+    moment_of,
+    reading,
+)
 from turnmill_worker.providers.batch_port import (
     SHARD_BYTES,
     TIER,
@@ -25,6 +32,7 @@ from turnmill_worker.providers.batch_port import (
     Take,
     VendorBatch,
 )
+from turnmill_worker.providers.failures import safe_code
 from turnmill_worker.providers.http import RawAnswer, Vendor, encoded
 from turnmill_worker.providers.port import Done, Request
 from turnmill_worker.providers.untrusted import Unreadable, count, mapping, mappings, name
@@ -33,7 +41,6 @@ _PATH = "v1/messages/batches"
 _WITHIN = timedelta(minutes=1)
 _READ_WITHIN = timedelta(hours=1)
 _PAGE, _MOST_PAGES = 100, 50
-_APART = timedelta(minutes=10)
 _GONE = frozenset({400, 404, 409, 410})
 _NO_SUCH_PATH = frozenset({404, 405, 501})
 _ENDED = "ended"
@@ -80,19 +87,20 @@ class AnthropicBatches:
     async def store(self, name: str, lines: Sequence[Line]) -> str:
         raise NotImplementedError("lines are sent with what begins them")
 
-    async def stored(self, name: str, *, since: datetime) -> list[str]:
+    async def stored(self, name: str, *, within: timedelta) -> list[str]:
         return []
 
     async def begin(
         self, mark: str, *, endpoint: str, stored: str, lines: Sequence[Line]
     ) -> VendorBatch:
         body = array_of(lines, before=b'{"requests":[', after=b"]}")
-        answer = await self._vendor.call("POST", _PATH, body, within=UPLOAD_WITHIN)
-        if answer.status in _NO_SUCH_PATH:
-            raise Rejected(UNSUPPORTED, detail="the server knows no batches")
-        return await read(_accepted(answer), _batch_of, request_id=REQUEST_ID)
+        with maybe_accepted():
+            answer = await self._vendor.call("POST", _PATH, body, within=UPLOAD_WITHIN)
+            if answer.status in _NO_SUCH_PATH:
+                raise Rejected(UNSUPPORTED, detail="the server knows no batches")
+            return await read(_accepted(answer), _batch_of, request_id=REQUEST_ID)
 
-    async def find(self, mark: str, *, stored: str, since: datetime) -> list[VendorBatch]:
+    async def find(self, mark: str, *, stored: str, within: timedelta) -> list[VendorBatch]:
         """Return all that began since: whose they are, their results say."""
         found: list[VendorBatch] = []
         further: Mapping[str, str] = {}
@@ -101,7 +109,8 @@ class AnthropicBatches:
             answer = await self._vendor.call("GET", f"{_PATH}?{asked}", within=_WITHIN)
             page = await read(_accepted(answer), lambda payload: payload, request_id=REQUEST_ID)
             some = [_batch_of(one) for one in mappings(page.get("data"))]
-            young = [one for one in some if _began_since(one, since)]
+            since = earliest(answer, within)
+            young = [one for one in some if one.created_at is None or one.created_at >= since]
             found += young
             if len(young) < len(some) or page.get("has_more") is not True or not some:
                 return found
@@ -116,7 +125,12 @@ class AnthropicBatches:
         if batch.outputs:
             path = f"{_path(batch.ref)}/results"
             answer = await self._vendor.stream(
-                path, None, reading(_answered, take), within=_READ_WITHIN, method="GET"
+                path,
+                None,
+                reading(_answered, take),
+                within=_READ_WITHIN,
+                method="GET",
+                most=RESULTS_BYTES_MAX,
             )
             _accepted(answer)
 
@@ -143,43 +157,35 @@ def _accepted(answer: RawAnswer) -> RawAnswer:
     return answer
 
 
-def _began_since(batch: VendorBatch, since: datetime) -> bool:
-    return batch.created_at is None or batch.created_at >= since - _APART
-
-
 def _batch_of(payload: Mapping[str, Any]) -> VendorBatch:
     if not (ref := name(payload.get("id"))):
         raise Unreadable
     status = name(payload.get("processing_status"))
-    counts = [count(one) or 0 for one in mapping(payload.get("request_counts")).values()]
+    counts = {name: count(one) or 0 for name, one in mapping(payload.get("request_counts")).items()}
     results = name(payload.get("results_url"))
     return VendorBatch(
         ref=ref,
         status=status,
         is_over=status == _ENDED,
-        total=sum(counts) or None,
+        total=sum(counts.values()) or None,
+        results=sum(counts.values()) - counts.get("processing", 0),
         outputs=(results,) if results else (),
         created_at=moment_of(payload.get("created_at")),
     )
 
 
 async def _answered(payload: Mapping[str, Any]) -> Answered | None:
-    custom_id = name(payload.get("custom_id"))
-    if not custom_id:
-        return None
-    try:
-        return Answered(custom_id=custom_id, said=await _said(mapping(payload.get("result"))))
-    except ProviderError as error:
-        return Answered(custom_id=custom_id, said=error)
+    return await answered(payload, _said)
 
 
-async def _said(result: Mapping[str, Any]) -> Done:
-    kind = name(result.get("type"))
+async def _said(payload: Mapping[str, Any]) -> Done:
+    result = mapping(payload.get("result"))
+    kind = safe_code(result.get("type"))
     if kind == "errored":
         error = mapping(result.get("error"))
         inner = mapping(error.get("error")) or error
         status = _STATUS.get(name(inner.get("type")), 400)
-        raise refusal_of(RawAnswer(status, {}, to_json({"type": "error", "error": inner})))
+        raise refusal_of(RawAnswer(status, {}, as_json({"type": "error", "error": inner})))
     if kind != "succeeded":
         raise NotSent(f"batch_{kind or 'line_unanswered'}"[:64])
     message = mapping(result.get("message"))

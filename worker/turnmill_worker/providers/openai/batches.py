@@ -2,17 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from pydantic_core import to_json
-
-from turnmill.domain.errors import NotSent, ProviderError, Rejected
+from turnmill.domain.errors import NotSent, Rejected
 from turnmill.domain.uploads import UPLOAD_WITHIN
 from turnmill_worker.providers.answers import read
-from turnmill_worker.providers.batch_lines import file_of, moment_of, reading
+from turnmill_worker.providers.batch_lines import (
+    RESULTS_BYTES_MAX,
+    answered,
+    as_json,
+    earliest,
+    file_of,
+    maybe_accepted,
+    moment_of,
+    reading,
+)
 from turnmill_worker.providers.batch_port import (
     SHARD_BYTES,
     TIER,
@@ -23,6 +30,7 @@ from turnmill_worker.providers.batch_port import (
     Take,
     VendorBatch,
 )
+from turnmill_worker.providers.failures import safe_code
 from turnmill_worker.providers.http import RawAnswer, Vendor, encoded
 from turnmill_worker.providers.multipart import form
 from turnmill_worker.providers.openai import chat, responses
@@ -38,8 +46,6 @@ _READ_WITHIN = timedelta(hours=1)
 #: The vendor deletes what it keeps of a batch by itself after this, should nobody else do so.
 _KEPT_SECONDS = int(timedelta(days=7).total_seconds())
 _PAGE, _MOST_PAGES = 100, 50
-#: The clocks of vendors, and of our machines, are no further apart.
-_APART = timedelta(minutes=10)
 #: The key of a batch's metadata that holds our mark.
 _MARK = "turnmill_shard"
 _GONE = frozenset({400, 404, 409, 410})
@@ -86,14 +92,15 @@ class OpenAIBatches:
             "expires_after[seconds]": str(_KEPT_SECONDS),
         }
         body = form(fields, file=file_of(name, lines))
-        answer = await self._vendor.call("POST", _FILES, body, within=UPLOAD_WITHIN)
-        if answer.status in _NO_SUCH_PATH:
-            raise Rejected(UNSUPPORTED, detail="the server keeps no files")
-        return await read(_accepted(answer), _ref_of, request_id=REQUEST_ID)
+        with maybe_accepted():
+            answer = await self._vendor.call("POST", _FILES, body, within=UPLOAD_WITHIN)
+            if answer.status in _NO_SUCH_PATH:
+                raise Rejected(UNSUPPORTED, detail="the server keeps no files")
+            return await read(_accepted(answer), _ref_of, request_id=REQUEST_ID)
 
-    async def stored(self, name: str, *, since: datetime) -> list[str]:
+    async def stored(self, name: str, *, within: timedelta) -> list[str]:
         query = {"purpose": "batch", "order": "desc"}
-        listed = await self._listed(_FILES, query, since=since)
+        listed = await self._listed(_FILES, query, within=within)
         return [ref for one in listed if one.get("filename") == name and (ref := _ref(one))]
 
     async def begin(
@@ -106,13 +113,14 @@ class OpenAIBatches:
             "metadata": {_MARK: mark},
             "output_expires_after": {"anchor": "created_at", "seconds": _KEPT_SECONDS},
         }
-        answer = await self._vendor.call("POST", _PATH, encoded(body), within=_WITHIN)
-        return await read(_accepted(answer), _batch_of, request_id=REQUEST_ID)
+        with maybe_accepted():
+            answer = await self._vendor.call("POST", _PATH, encoded(body), within=_WITHIN)
+            return await read(_accepted(answer), _batch_of, request_id=REQUEST_ID)
 
-    async def find(self, mark: str, *, stored: str, since: datetime) -> list[VendorBatch]:
+    async def find(self, mark: str, *, stored: str, within: timedelta) -> list[VendorBatch]:
         return [
             _batch_of(one)
-            for one in await self._listed(_PATH, {}, since=since)
+            for one in await self._listed(_PATH, {}, within=within)
             if mapping(one.get("metadata")).get(_MARK) == mark
             or (stored and one.get("input_file_id") == stored)
         ]
@@ -125,7 +133,12 @@ class OpenAIBatches:
         for output in batch.outputs:
             path = f"{_path(_FILES, output)}/content"
             answer = await self._vendor.stream(
-                path, None, reading(_answered, take), within=_READ_WITHIN, method="GET"
+                path,
+                None,
+                reading(_answered, take),
+                within=_READ_WITHIN,
+                method="GET",
+                most=RESULTS_BYTES_MAX,
             )
             _accepted(answer)
 
@@ -141,7 +154,7 @@ class OpenAIBatches:
                 _accepted(answer)
 
     async def _listed(
-        self, path: str, query: Mapping[str, str], *, since: datetime
+        self, path: str, query: Mapping[str, str], *, within: timedelta
     ) -> list[Mapping[str, Any]]:
         """Return what there is, the newest first, until it is older than that."""
         found: list[Mapping[str, Any]] = []
@@ -155,7 +168,7 @@ class OpenAIBatches:
             oldest = moment_of(some[-1].get("created_at")) if some else None
             if not some or page.get("has_more") is not True:
                 return found
-            if oldest is not None and oldest < since - _APART:
+            if oldest is not None and oldest < earliest(answer, within):
                 return found
             further = {"after": _ref(some[-1])}
         raise NotSent("batches_too_many")  # nobody knows whether it is there
@@ -188,11 +201,13 @@ def _batch_of(payload: Mapping[str, Any]) -> VendorBatch:
     status = name(payload.get("status"))
     errors = mappings(mapping(payload.get("errors")).get("data")) if status == "failed" else []
     outputs = (name(payload.get(f"{one}_file_id")) for one in ("output", "error"))
+    counts = mapping(payload.get("request_counts"))
     return VendorBatch(
         ref=_ref_of(payload),
         status=status,
         is_over=status in _OVER,
-        total=count(mapping(payload.get("request_counts")).get("total")) or None,
+        total=count(counts.get("total")) or None,
+        results=sum(count(counts.get(one)) or 0 for one in ("completed", "failed")),
         error_code=_first_code(errors) if status == "failed" else "",
         bad_lines={number: _code(one) for one in errors if (number := _line_of(one))},
         outputs=tuple(filter(None, outputs)),
@@ -207,7 +222,7 @@ def _first_code(errors: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _code(error: Mapping[str, Any]) -> str:
-    return name(error.get("code"))[:64] or "batch_failed"
+    return safe_code(error.get("code")) or "batch_failed"
 
 
 def _line_of(error: Mapping[str, Any]) -> int:
@@ -216,13 +231,7 @@ def _line_of(error: Mapping[str, Any]) -> int:
 
 
 async def _answered(payload: Mapping[str, Any]) -> Answered | None:
-    custom_id = name(payload.get("custom_id"))
-    if not custom_id:
-        return None
-    try:
-        return Answered(custom_id=custom_id, said=await _said(payload))
-    except ProviderError as error:
-        return Answered(custom_id=custom_id, said=error)
+    return await answered(payload, _said)
 
 
 async def _said(payload: Mapping[str, Any]) -> Done:
@@ -231,12 +240,12 @@ async def _said(payload: Mapping[str, Any]) -> Done:
     status = response.get("status_code")
     if not isinstance(status, int) or not 100 <= status < 600:
         error = mapping(payload.get("error"))
-        raise NotSent(name(error.get("code"))[:64] or "batch_line_unanswered")
+        raise NotSent(safe_code(error.get("code")) or "batch_line_unanswered")
     body = {**mapping(response.get("body")), "service_tier": TIER}  # which it says in no line
     request_id = name(response.get("request_id"))
     headers = {REQUEST_ID: request_id}
     if not 200 <= status < 300:
-        raise refusal_of(RawAnswer(status, headers, to_json(body)))
+        raise refusal_of(RawAnswer(status, headers, as_json(body)))
     reply_of = chat.reply_of if body.get("object") == "chat.completion" else _RESPONSE
     answer = RawAnswer(status, headers, b"", payload=body)
     reply = await read(answer, partial(reply_of, request_id=request_id), request_id=REQUEST_ID)
