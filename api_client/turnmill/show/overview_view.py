@@ -41,14 +41,15 @@ def _facts(data: ReportData) -> Iterator[tuple[str, object]]:
     now, before = data.now, data.before
     yield "window", f"{reading.dates(data.since, data.until, data.zone)}, {data.zone}"
     yield "turns", _with(reading.whole(now.turns), now.turns, before.turns if before else None)
-    cost = before.cost_usd if before else None
-    yield "cost", _with(reading.money(now.cost_usd), now.cost_usd, cost)
+    cost = before.known_usd if before else None
+    shown = reading.spent(now.cost_usd, unpriced=now.unpriced_attempts)
+    yield "cost", _with(shown, now.known_usd, cost)
     yield "failed", reading.share(now.failure_rate)
     yield "cached", reading.share(now.cached_share)
     for one in data.durations:
         if one.of == "total" and one.now is not None:
             spans = f"{reading.span(one.now.p50_ms)} median, {reading.span(one.now.p95_ms)} 95 %"
-            yield "answered", spans
+            yield "took", spans
     if data.whole_until is not None:
         yield "whole until", moment_text(data.whole_until)
 
@@ -60,15 +61,16 @@ def _with(shown: str, now: object, before: object) -> str:
 
 def _models(data: ReportData) -> Iterator[tuple[object, ...]]:
     for one in data.models:
-        then = one.before.cost_usd if one.before else None
+        then = one.before.known_usd if one.before else None
+        cost = f"{one.now.cost_usd:.4f}{'+' if one.now.unpriced_attempts else ''}"
         yield (
             one.of,
             one.name,
             reading.whole(one.now.turns),
             reading.share(one.now.failure_rate),
             reading.share(one.now.cached_share),
-            f"{one.now.cost_usd:.4f}{'+' if one.now.unpriced_attempts else ''}",
-            reading.change(one.now.cost_usd, then).text,
+            "unknown" if one.now.known_usd is None else cost,
+            reading.change(one.now.known_usd, then).text,
         )
 
 

@@ -30,7 +30,8 @@ _ESTIMATED = (
 )  # fmt: skip
 _TOPICS = (
     ("Topic", "words that occur together in what users write, found every night. One that fewer"
-     " than five users share is not shown, and nobody is quoted."),
+     " than five users share is not shown, and nobody is quoted. They are of the last night that"
+     " looked, and of the 31 days before it, whatever period this page is of."),
 )  # fmt: skip
 _BEHAVED = (
     ("Behaviour", "a pattern in the rows of conversations, found by a rule. No model looks at"

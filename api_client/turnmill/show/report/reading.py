@@ -44,6 +44,13 @@ def money(amount: Decimal | float | None) -> str:
     return f"${value:.2g}" if abs(value) >= 0.0001 else "< $0.0001"
 
 
+def spent(usd: Decimal, *, unpriced: int) -> str:
+    """Return a cost, with a `+` where calls have no known price; `unknown` where none has."""
+    if unpriced and not usd:
+        return "unknown"
+    return money(usd) + ("+" if unpriced else "")
+
+
 def scale_money(amount: float) -> str:
     """Return the same for the side of a chart: `$80`, `$0.5`."""
     return f"${amount:,.4g}" if amount < 1000 else f"${short(amount)}"
@@ -143,7 +150,8 @@ def dates(since: datetime, until: datetime, zone: str) -> str:
     named = ZoneInfo(zone)
     first, end = since.astimezone(named), until.astimezone(named)
     if (first.hour, first.minute, end.hour, end.minute) != (0, 0, 0, 0):
-        return f"{first.day} {first:%b}, {first:%H:%M} – {end.day} {end:%b %Y}, {end:%H:%M}"
+        begun = f"{first.day} {first:%b}" if first.year == end.year else day(since, zone)
+        return f"{begun}, {first:%H:%M} – {end.day} {end:%b %Y}, {end:%H:%M}"
     last = end - timedelta(days=1)
     if first.date() == last.date():
         return f"{last.day} {last:%B %Y}"

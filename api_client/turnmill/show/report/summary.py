@@ -14,6 +14,8 @@ from turnmill.show.report.reading import Change
 from turnmill.show.report.tables import changed
 
 _MOST_TO_LOOK_AT = 8
+#: So much of the period before has to be known for it to be compared without a word.
+_WHOLE = 0.95
 _METRICS = {Metric.COST: "cost", Metric.TURNS: "turns", Metric.FAILURES: "failed turns"}
 
 
@@ -33,6 +35,7 @@ def masthead(data: ReportData) -> Element:
         el("p", *_sentence(data), class_="summary"),
         el("p", " · ".join(filter(None, facts)), class_="facts"),
         _unfinished(data),
+        _begun(data),
         class_="masthead",
     )
 
@@ -52,19 +55,29 @@ def _unfinished(data: ReportData) -> Element | None:
     return el("p", words, class_="caution")
 
 
+def _begun(data: ReportData) -> Element | None:
+    """Return that the period before is not whole, where figures begin in the middle of it."""
+    length, first = data.until - data.since, data.known_since
+    if data.before is None or first is None or first <= data.since - length * _WHOLE:
+        return None
+    when = reading.moment(first, data.zone)
+    words = f"Figures begin on {when}: the period before is not whole, and growth is less than it"
+    return el("p", f"{words} looks.", class_="caution")
+
+
 def _sentence(data: ReportData) -> Iterator[Child]:
     now = data.now
     if not now.turns:
         yield "No turn ended in this time."
         return
     yield el("strong", f"{reading.whole(now.turns)} turns")
-    yield " ended, and cost "
-    yield el("strong", reading.money(now.cost_usd))
-    yield _beside(reading.change(now.cost_usd, data.before.cost_usd if data.before else None))
+    yield " ended, and cost " if now.known_usd is not None else " ended; what they cost is "
+    yield el("strong", reading.spent(now.cost_usd, unpriced=now.unpriced_attempts))
+    yield _beside(reading.change(now.known_usd, data.before.known_usd if data.before else None))
     total = total_span(data)
     if total is not None:
-        yield f". Half were answered within {reading.span(total.p50_ms)}"
-        yield f", 95 of a hundred within {reading.span(total.p95_ms)}"
+        yield f". Half took up to {reading.span(total.p50_ms)}"
+        yield f", 95 of a hundred up to {reading.span(total.p95_ms)}"
     if now.failure_rate is not None:
         yield ". "
         yield el("strong", reading.share(now.failure_rate))
@@ -99,8 +112,8 @@ def figures(data: ReportData) -> Element:
         "dl",
         _tile(
             "Cost",
-            reading.money(now.cost_usd),
-            reading.change(now.cost_usd, then.cost_usd if known else None),
+            reading.spent(now.cost_usd, unpriced=now.unpriced_attempts),
+            reading.change(now.known_usd, then.known_usd if known else None),
             [float(one.now.cost_usd) for one in data.points],
             good="down",
         ),
@@ -111,7 +124,7 @@ def figures(data: ReportData) -> Element:
             [one.now.turns for one in data.points],
         ),
         _tile(
-            "Median answer",
+            "Median turn",
             reading.span(p50),
             reading.change(p50, was),
             [None if one is None else one.p50_ms for one in (total.points if total else ())],

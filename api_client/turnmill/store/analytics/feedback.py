@@ -79,7 +79,7 @@ def find(
     `user_id` is whose word it is, `most` the highest score; `after` is the id of the last one of
     the page before.
     """
-    wanted = [_stands()]
+    wanted = [stands()]
     if session_id is not None:
         wanted.append(feedback.c.session_id == session_id)
     if turn_id is not None:
@@ -106,7 +106,7 @@ def given(conn: Connection, *which: ColumnElement[bool]) -> FeedbackGiven:
             _sum_where(score > 0).label("positive"),
             _sum_where(score < 0).label("negative"),
             func.count(feedback.c.comment).label("comments"),
-        ).where(_stands(), *which)
+        ).where(stands(), *which)
     ).one()
     return FeedbackGiven(
         count=int(row.many),
@@ -122,8 +122,8 @@ def given_by(conn: Connection, user_id: str, *which: ColumnElement[bool]) -> Fee
     return given(conn, _said_by(user_id), *which)
 
 
-def _stands() -> ColumnElement[bool]:
-    """Return which words are still of what the turn has come to.
+def stands() -> ColumnElement[bool]:
+    """Return which words are still of what the turn has come to, beside which they are read.
 
     What was said before a turn was run again is of another reply; what was taken back is of none.
     """

@@ -19,10 +19,10 @@ from turnmill.domain.analytics.report_data import (
     ReportData,
 )
 from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series
-from turnmill.domain.analytics.windows import Window
+from turnmill.domain.analytics.windows import Window, slot_of
 from turnmill.domain.budgets import Scope
 from turnmill.store.analytics import alerts, report_comparisons, report_rows, report_sections
-from turnmill.store.analytics.figures import Totals, folded_until, slots_of
+from turnmill.store.analytics.figures import Totals, folded_until, known_since, slots_of
 from turnmill.store.analytics.report_figures import (
     ByModel,
     Cut,
@@ -51,6 +51,7 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
     """
     now: datetime = conn.scalars(select(db_now())).one()
     cut = Cut.of(window, zone)
+    whole_until = folded_until(conn)
     by_model = ByModel.read(conn, cut)
     slots = slots_of(conn, Window(window.since - _BEFORE, window.until))
     why, are_all = report_rows.reasons(conn, window)
@@ -61,18 +62,19 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
         until=window.until,
         zone=zone,
         made_at=now,
-        whole_until=folded_until(conn),
+        whole_until=whole_until,
         tag=kept_tag(conn),
         grain=cut.grain,
         now=totals,
         before=figures_of(by_model.before) if by_model.before else None,
+        known_since=known_since(conn),
         points=by_model.points(),
         models=by_model.models(),
         **other_groups(conn, window),
-        week=hours(slots, window, zone),
+        week=hours(slots, window, zone, whole_until=whole_until),
         durations=list(durations(conn, cut)),
         reasons=why,
-        anomalies=_anomalies(slots, window),
+        anomalies=_anomalies(slots, window, whole_until),
         dearest=report_rows.dearest(conn, window),
         slowest=report_rows.slowest(conn, window),
         alerts=_alerts(conn, window),
@@ -95,14 +97,19 @@ _CUT = (
 )
 
 
-def _anomalies(slots: Mapping[datetime, Totals], window: Window) -> list[Anomaly]:
-    """Return the hours that stand out, of each metric; none of a window that is very long."""
-    if window.length > _LONGEST_LOOK or not slots:
+def _anomalies(
+    slots: Mapping[datetime, Totals], window: Window, whole_until: datetime | None
+) -> list[Anomaly]:
+    """Return the hours that stand out, of each metric; none of a window that is very long.
+
+    Of hours that are over, and whose turns are in: of others nobody knows what they come to.
+    """
+    if window.length > _LONGEST_LOOK or not slots or whole_until is None:
         return []
-    first = min(slots)
+    first, until = min(slots), min(window.until, slot_of(whole_until))
 
     def series(values: Mapping[datetime, float]) -> Series:
-        return Series.of(values, since=first, until=window.until)
+        return Series.of(values, since=first, until=until)
 
     of = {
         Metric.COST: {at: float(one.cost_usd) for at, one in slots.items()},
@@ -112,7 +119,7 @@ def _anomalies(slots: Mapping[datetime, Totals], window: Window) -> list[Anomaly
     return [
         one
         for metric, values in of.items()
-        for one in anomalies(metric, series(values), window.since, window.until)
+        for one in anomalies(metric, series(values), window.since, until)
     ]
 
 
