@@ -58,6 +58,11 @@ class Figures:
         return None if self.unpriced_attempts and not self.cost_usd else self.cost_usd
 
     @property
+    def known_waste_usd(self) -> Decimal | None:
+        """Return what is known of the waste; None as `known_usd` is."""
+        return None if self.known_usd is None else self.waste_usd
+
+    @property
     def usd_per_turn(self) -> Decimal | None:
         """Return what a turn cost on average; None: there are none, or nothing has a price."""
         return None if self.known_usd is None or not self.turns else self.known_usd / self.turns

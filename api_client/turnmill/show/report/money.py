@@ -54,8 +54,8 @@ def cost(data: ReportData) -> Element:
 def _lead(data: ReportData) -> str:
     if data.now.known_usd is None:
         calls = data.now.unpriced_attempts
-        many = "one call has" if calls == 1 else f"{reading.whole(calls)} calls have"
-        return f"What it cost is unknown: {many} no known price."
+        has = "has" if calls == 1 else "have"
+        return f"What it cost is unknown: {reading.many(calls, 'call')} {has} no known price."
     then = data.before.known_usd if data.before else None
     change = reading.change(data.now.cost_usd, then)
     words = reading.spent(data.now.cost_usd, unpriced=data.now.unpriced_attempts)
@@ -94,14 +94,16 @@ def _by_time(data: ReportData) -> Chart:
         before=[None if one.before is None else float(one.before.cost_usd) for one in data.points],
         marks=marks_of(data, Metric.COST),
         table=_time_table(data, groups),
-        least=0.0001,
+        least=0.001,
     )
 
 
 def _dearest(data: ReportData) -> str:
     top = max(data.points, key=lambda one: one.now.cost_usd)
+    if not top.now.cost_usd:
+        return "Nothing was spent, as far as prices are known."
     when = reading.long_tick(top.at, data.grain, data.zone)
-    return f"The dearest {data.grain} was {when}, with {reading.money(top.now.cost_usd)}."
+    return f"The dearest {data.grain}: {when}, with {reading.money(top.now.cost_usd)}."
 
 
 def _time_table(data: ReportData, groups: Sequence[Group]) -> Table:
@@ -147,7 +149,7 @@ def _group(one: Group, whole: Decimal, empty: str) -> Row:
         reading.whole(one.now.turns),
         reading.money(one.now.usd_per_turn),
         reading.share(one.now.failure_rate),
-        reading.money(one.now.waste_usd),
+        reading.money(one.now.known_waste_usd),
     ]
 
 

@@ -54,7 +54,8 @@ def _felt_lead(felt: Felt) -> str:
         if felt.estimate is not None:
             return f"Nobody gave feedback; conversations are estimated at {_score(felt.estimate)}."
         return "Nobody gave feedback in this time."
-    return f"{reading.whole(felt.rated)} replies were rated, {_score(felt.score)} on average."
+    many = "1 reply was" if felt.rated == 1 else f"{reading.whole(felt.rated)} replies were"
+    return f"{many} rated, {_score(felt.score)} on average."
 
 
 def _scores(felt: Felt) -> Element:

@@ -52,7 +52,9 @@ def spent(usd: Decimal, *, unpriced: int) -> str:
 
 
 def scale_money(amount: float) -> str:
-    """Return the same for the side of a chart: `$80`, `$0.5`."""
+    """Return the same for the side of a chart: `$80`, `$0.5`, `$0.00002`."""
+    if 0 < amount < 0.001:
+        return f"${amount:.8f}".rstrip("0")
     return f"${amount:,.4g}" if amount < 1000 else f"${short(amount)}"
 
 
@@ -73,6 +75,11 @@ def scale_span(ms: float) -> str:
 def whole(number: float) -> str:
     """Return `12,480`."""
     return f"{number:,.0f}"
+
+
+def many(number: int, one: str) -> str:
+    """Return `12,480 turns`, or `1 turn`."""
+    return f"{whole(number)} {one}" if number == 1 else f"{whole(number)} {one}s"
 
 
 def short(number: float) -> str:
@@ -185,4 +192,4 @@ def long_tick(at: datetime, grain: Grain, zone: str) -> str:
         return moment(at, zone)
     if grain is Grain.DAY:
         return f"{local:%a} {local.day} {local:%b}"
-    return f"{local:%B %Y}" if grain is Grain.MONTH else f"week of {local.day} {local:%b}"
+    return f"{local:%B %Y}" if grain is Grain.MONTH else f"week of {day(at, zone)}"

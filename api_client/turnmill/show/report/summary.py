@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from xml.etree.ElementTree import Element
 
+from turnmill.domain.analytics.anomalies import LONGEST_LOOK
 from turnmill.domain.analytics.report_data import Anomaly, Figures, Metric, ReportData, Span
+from turnmill.domain.analytics.usual import LEAST_WEEKS, WEEK
 from turnmill.show.report import reading
 from turnmill.show.report.charts import sparkline
 from turnmill.show.report.elements import Child, el, name, put
@@ -70,7 +72,7 @@ def _sentence(data: ReportData) -> Iterator[Child]:
     if not now.turns:
         yield "No turn ended in this time."
         return
-    yield el("strong", f"{reading.whole(now.turns)} turns")
+    yield el("strong", reading.many(now.turns, "turn"))
     yield " ended, and cost " if now.known_usd is not None else " ended; what they cost is "
     yield el("strong", reading.spent(now.cost_usd, unpriced=now.unpriced_attempts))
     yield _beside(reading.change(now.known_usd, data.before.known_usd if data.before else None))
@@ -84,8 +86,10 @@ def _sentence(data: ReportData) -> Iterator[Child]:
         yield " came to nothing"
     yield "."
     if now.unpriced_attempts:
-        calls = reading.whole(now.unpriced_attempts)
-        yield f" {calls} calls have no known price and are not in it."
+        has = "has" if now.unpriced_attempts == 1 else "have"
+        is_not = "is" if now.unpriced_attempts == 1 else "are"
+        calls = reading.many(now.unpriced_attempts, "call")
+        yield f" {calls} {has} no known price and {is_not} not in it."
 
 
 def _beside(change: Change) -> str:
@@ -114,7 +118,7 @@ def figures(data: ReportData) -> Element:
             "Cost",
             reading.spent(now.cost_usd, unpriced=now.unpriced_attempts),
             reading.change(now.known_usd, then.known_usd if known else None),
-            [float(one.now.cost_usd) for one in data.points],
+            [float(one.now.cost_usd) for one in data.points] if now.known_usd is not None else (),
             good="down",
         ),
         _tile(
@@ -133,9 +137,9 @@ def figures(data: ReportData) -> Element:
         *_shares(data),
         _tile(
             "Spent on retries",
-            reading.money(now.waste_usd),
-            reading.change(now.waste_usd, then.waste_usd if known else None),
-            [float(one.now.waste_usd) for one in data.points],
+            reading.money(now.known_waste_usd),
+            reading.change(now.known_waste_usd, then.known_waste_usd if known else None),
+            [float(one.now.waste_usd) for one in data.points] if now.known_usd is not None else (),
             good="down",
         ),
         class_="tiles",
@@ -182,6 +186,9 @@ def worth_a_look(data: ReportData) -> Element:
     found = [*_alerts(data), *_budgets(data), *_anomalies(data), *_advice(data)]
     if not found:
         words = "Nothing stands out: no alert is open, and every hour is as its hours usually are."
+        if not _is_judged(data):
+            words = "No alert is open. What hours usually come to is known after three weeks, and"
+            words += " told of up to 93 days."
         if not data.now.turns:
             words = "There is nothing to look at: no turn ended, and no alert is open."
         return el("p", words, class_="quiet-week")
@@ -190,6 +197,12 @@ def worth_a_look(data: ReportData) -> Element:
         kept.append(el("li", f"and {len(found) - len(kept)} more, below", class_="quiet"))
     heading = el("h2", "Worth a look", id="look-heading")
     return el("section", heading, el("ul", *kept), class_="look", aria_labelledby="look-heading")
+
+
+def _is_judged(data: ReportData) -> bool:
+    """Tell whether hours of all of the period were held against what is usual."""
+    known = data.known_since is not None and data.known_since <= data.since - LEAST_WEEKS * WEEK
+    return known and data.until - data.since <= LONGEST_LOOK
 
 
 def _alerts(data: ReportData) -> Iterator[Element]:
@@ -204,7 +217,14 @@ def _budgets(data: ReportData) -> Iterator[Element]:
         if one.forecast_usd is None or one.forecast_usd <= one.limit_usd:
             continue
         much = f"{reading.money(one.forecast_usd)} of {reading.money(one.limit_usd)}"
-        what = el("span", "the ", one.period, " of ", name(one.name), f" is heading for {much}")
+        what = el(
+            "span",
+            "the ",
+            one.period,
+            " of ",
+            name(one.name, empty="everybody"),
+            f" is heading for {much}",
+        )
         yield _item("Budget", what, "", where="budgets", mood="bad")
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from turnmill.domain.analytics.alert_words import sentence
 from turnmill.domain.analytics.alerting import Budgeted, forecast
-from turnmill.domain.analytics.anomalies import anomalies
+from turnmill.domain.analytics.anomalies import LONGEST_LOOK, anomalies
 from turnmill.domain.analytics.report_data import (
     AlertLine,
     Anomaly,
@@ -38,8 +38,6 @@ from turnmill.store.types import db_now
 
 _MOST_ALERTS = 50
 _MOST_BUDGETS = 20
-#: Longer windows have more hours than anybody looks at one by one.
-_LONGEST_LOOK = 93 * 24 * HOUR
 #: What is looked at before the window, to say what its hours usually come to.
 _BEFORE = WEEKS * WEEK + 12 * HOUR
 
@@ -104,7 +102,7 @@ def _anomalies(
 
     Of hours that are over, and whose turns are in: of others nobody knows what they come to.
     """
-    if window.length > _LONGEST_LOOK or not slots or whole_until is None:
+    if window.length > LONGEST_LOOK or not slots or whole_until is None:
         return []
     first, until = min(slots), min(window.until, slot_of(whole_until))
 
