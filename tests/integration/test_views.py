@@ -186,6 +186,18 @@ def test_views_of_what_was_found_say_what_clients_say(
         assert turn is not None
         client.turns.feedback(turn[0], 0.5)
         arms = client.experiments.result("cheaper")
+        with psycopg.connect(owner_url) as owner:  # said of another reply: the turn ran again
+            lost = owner.execute(
+                "UPDATE turnmill.turns SET finished_at = now() + interval '1 day' WHERE id ="
+                " (SELECT id FROM turnmill.turns WHERE id <> %s LIMIT 1) RETURNING id, session_id",
+                turn,
+            ).fetchone()
+            owner.execute(
+                "INSERT INTO turnmill.feedback (id, turn_id, session_id, score)"
+                " VALUES (gen_random_uuid(), %s, %s, -1)",
+                lost,
+            )
+        assert [one.score for one in client.analytics.feedback()] == [0.5]
     (felt,) = ask(analyst, "SELECT * FROM turnmill.v_feedback_days")
     assert (felt["rated"], felt["liked"], felt["disliked"], felt["score_sum"]) == (1, 1, 0, 0.5)
     found = ask(analyst, "SELECT * FROM turnmill.v_experiments")

@@ -93,9 +93,15 @@ def test_a_day_is_as_long_as_clocks_make_it(zone: str, day: str, hours: float) -
         ("2030-01-01", None, "must end after it begins"),
         ("7d", "9999-12-31", "until must be"),
         ("0001-01-01", "2026-01-01", "since must be"),
+        ("0d", None, "since must be a span of time"),
     ],
 )
 def test_what_cannot_be_read_is_named(since: str, until: str | None, said: str) -> None:
     with pytest.raises(InvalidInput, match=said) as refused:
         window(since, until, now=datetime(2026, 11, 27, tzinfo=UTC))
     assert refused.value.hint
+
+
+def test_the_longest_window_has_one_before_it() -> None:
+    found = window("3660d", now=datetime(2026, 11, 27, 14, 4, tzinfo=UTC))
+    assert found.previous().until == found.since

@@ -77,5 +77,12 @@ def _rows(lines: Sequence[UsageRow]) -> Iterator[tuple[object, ...]]:
             f"{line.cached_tokens:,}",
             percent(line.cached_share),
             f"{line.output_tokens:,}",
-            f"{line.cost_usd:.4f}{'+' if line.unpriced_attempts else ''}",
+            _cost(line),
         )
+
+
+def _cost(line: UsageRow) -> str:
+    """Return a cost, with a `+` where some calls have no known price; of none it is unknown."""
+    if line.unpriced_attempts and not line.cost_usd:
+        return "unknown"
+    return f"{line.cost_usd:.4f}{'+' if line.unpriced_attempts else ''}"

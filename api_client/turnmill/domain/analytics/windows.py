@@ -46,7 +46,7 @@ class Window:
         since, until = moment(self.since, name="since"), moment(self.until, name="until")
         if since is None or until is None or since >= until:
             raise InvalidInput("a window must end after it begins", hint=_HINT)
-        if until - since > _LONGEST:
+        if until - since > _LONGEST + 2 * SLOT:  # of one that was moved out already
             raise InvalidInput(f"a window must have at most {MOST_DAYS:,} days", hint=_HINT)
         object.__setattr__(self, "since", slot_of(since))
         object.__setattr__(self, "until", _slot_end(until))
@@ -73,7 +73,7 @@ def window(
     `7d` is seven times 24 hours before the end; `2026-11-01` is the midnight, in the zone, with
     which the day begins. Raises InvalidInput.
     """
-    named = ZoneInfo(time_zone(zone))
+    named = ZoneInfo(time_zone(zone, name="zone"))
     end = now if until is None else _moment(until, named, name="until")
     if isinstance(since, timedelta):
         return Window(_before(end, since), end)
@@ -131,7 +131,9 @@ def _slot_end(at: datetime) -> datetime:
 
 def _before(end: datetime, span: timedelta) -> datetime:
     if not timedelta(0) < span <= _LONGEST:
-        raise InvalidInput(f"since must be at most {MOST_DAYS:,} days ago", hint=_HINT)
+        raise InvalidInput(
+            f"since must be a span of time, of at most {MOST_DAYS:,} days", hint=_HINT
+        )
     return end - span
 
 
@@ -154,7 +156,7 @@ def _read(text: str, zone: ZoneInfo, *, name: str) -> datetime:
 
 def zone_of(name: str) -> ZoneInfo:
     """Return the time zone of this name; raises InvalidInput."""
-    return ZoneInfo(time_zone(name))
+    return ZoneInfo(time_zone(name, name="zone"))
 
 
 def bounds_of(grain: Grain, within: Window, zone: ZoneInfo, *, most: int) -> list[datetime]:

@@ -1,7 +1,7 @@
 """A report, whole: read on one connection, from figures that are kept and rows by index."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -51,7 +51,8 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
     cut = Cut.of(window, zone)
     whole_until = folded_until(conn)
     by_model = ByModel.read(conn, cut)
-    slots = slots_of(conn, Window(window.since - _BEFORE, window.until))
+    before = timedelta(0) if window.length > LONGEST_LOOK else _BEFORE
+    slots = slots_of(conn, Window(window.since - before, window.until))
     why, are_all = report_rows.reasons(conn, window)
     totals = figures_of(by_model.now)
     found = report_sections.read(conn, window, slots=slots, thorough=thorough)
