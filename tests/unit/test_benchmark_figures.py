@@ -20,6 +20,7 @@ def a_load(*, calls: int, pss_mb: float) -> Throughput:
         turns_per_s=Spread(1.0, 1.0, 1.0),
         cpu_ms={},
         pss_mb=pss_mb,
+        pss_mb_each=[0.0, pss_mb],
         calls_waiting=[0, calls],
         ran_dry=False,
     )

@@ -194,8 +194,8 @@ def test_what_users_have_said_of_replies_is_compared_too(store: Database, templa
     assert (shown.before, shown.after) == (-0.5, 0.5)
     assert shown.is_clear
     failed = rows.send(store, session.id)
-    broken = {"state": TurnState.FAILED, "error_code": "broken"}
-    steps.end(store, steps.take_one(store, failed), **broken)
+    claim = steps.take_one(store, failed)
+    steps.end(store, claim, state=TurnState.FAILED, error_code="broken")
     with store.begin() as conn:
         said = {"id": failed, "turn_id": failed, "session_id": session.id, "score": -1}
         conn.execute(insert(feedback).values(said))

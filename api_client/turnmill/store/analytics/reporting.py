@@ -51,8 +51,7 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
     cut = Cut.of(window, zone)
     whole_until = folded_until(conn)
     by_model = ByModel.read(conn, cut)
-    before = timedelta(0) if window.length > LONGEST_LOOK else _BEFORE
-    slots = slots_of(conn, Window(window.since - before, window.until))
+    slots = _slots(conn, window)
     why, are_all = report_rows.reasons(conn, window)
     totals = figures_of(by_model.now)
     found = report_sections.read(conn, window, slots=slots, thorough=thorough)
@@ -94,6 +93,15 @@ _CUT = (
     f"Why turns came to nothing is told of the newest {report_rows.MOST_FAILED:,} that did, of all"
     " times."
 )
+
+
+def _slots(conn: Connection, window: Window) -> Mapping[datetime, Totals]:
+    """Return the figures of each slot of the window, and of so much before it as hours are held to.
+
+    Of longer windows no hours are looked at.
+    """
+    before = timedelta(0) if window.length > LONGEST_LOOK else _BEFORE
+    return slots_of(conn, Window(window.since - before, window.until))
 
 
 def _anomalies(
