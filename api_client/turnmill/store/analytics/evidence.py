@@ -138,6 +138,7 @@ def length_uses(seen: Seen) -> Question[LengthUse]:
         func.count().label("turns"),
         count_if(_cut(row)).label("cut"),
         func.coalesce(func.max(whole), 0).label("longest"),
+        func.coalesce(func.max(case((_cut(row), row.output_tokens))), 0).label("longest_cut"),
         sum_if(row.cost_usd.is_not(None), row.cost_usd).label("cost_usd"),
     ).where(_answered(row), row.output_tokens.is_not(None))
     return Question(query.group_by(*key), _length_use)
@@ -145,7 +146,8 @@ def length_uses(seen: Seen) -> Question[LengthUse]:
 
 def _length_use(line: Mapping[str, Any]) -> LengthUse:
     said = {name: line[name] for name in ("provider", "model", "turns", "cut", "cost_usd")}
-    return LengthUse(**said, limit=number_of(line["reply_limit"]), longest=int(line["longest"]))
+    longest = {name: int(line[name]) for name in ("longest", "longest_cut")}
+    return LengthUse(**said, **longest, limit=number_of(line["reply_limit"]))
 
 
 def call_hours(conn: Connection, scope: Scope) -> list[CallHour]:
