@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -64,7 +64,8 @@ class Cut:
     zone: str
     grain: Grain
     begins: Sequence[datetime]
-    places_before: Mapping[datetime, int]  #: of the spans of the window before, by their begins
+    #: Of the spans of the window before, by when they begin.
+    places_before: Mapping[datetime, int] = field(repr=False)
 
     @classmethod
     def of(cls, window: Window, zone: str) -> "Cut":
