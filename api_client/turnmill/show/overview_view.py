@@ -11,7 +11,7 @@ from turnmill.show.report import reading
 from turnmill.show.report.document import document
 from turnmill.show.tables import print_facts, print_json, print_table
 from turnmill.show.terminal import say
-from turnmill.show.wording import moment_text
+from turnmill.show.wording import known_usd, moment_text
 
 if TYPE_CHECKING:
     from turnmill.domain.analytics.report_data import ReportData
@@ -62,14 +62,13 @@ def _with(shown: str, now: object, before: object) -> str:
 def _models(data: ReportData) -> Iterator[tuple[object, ...]]:
     for one in data.models:
         then = one.before.known_usd if one.before else None
-        cost = f"{one.now.cost_usd:.4f}{'+' if one.now.unpriced_attempts else ''}"
         yield (
             one.of,
             one.name,
             reading.whole(one.now.turns),
             reading.share(one.now.failure_rate),
             reading.share(one.now.cached_share),
-            "unknown" if one.now.known_usd is None else cost,
+            known_usd(one.now.cost_usd, unpriced=one.now.unpriced_attempts),
             reading.change(one.now.known_usd, then).text,
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from turnmill.show.tables import print_json, print_table
 from turnmill.show.terminal import say
-from turnmill.show.wording import percent
+from turnmill.show.wording import known_usd, percent
 
 if TYPE_CHECKING:
     from turnmill.store.analytics.usage import UsageRow
@@ -77,12 +77,5 @@ def _rows(lines: Sequence[UsageRow]) -> Iterator[tuple[object, ...]]:
             f"{line.cached_tokens:,}",
             percent(line.cached_share),
             f"{line.output_tokens:,}",
-            _cost(line),
+            known_usd(line.cost_usd, unpriced=line.unpriced_attempts),
         )
-
-
-def _cost(line: UsageRow) -> str:
-    """Return a cost, with a `+` where some calls have no known price; of none it is unknown."""
-    if line.unpriced_attempts and not line.cost_usd:
-        return "unknown"
-    return f"{line.cost_usd:.4f}{'+' if line.unpriced_attempts else ''}"

@@ -146,8 +146,12 @@ def length_uses(seen: Seen) -> Question[LengthUse]:
 
 def _length_use(line: Mapping[str, Any]) -> LengthUse:
     said = {name: line[name] for name in ("provider", "model", "turns", "cut", "cost_usd")}
-    longest = {name: int(line[name]) for name in ("longest", "longest_cut")}
-    return LengthUse(**said, **longest, limit=number_of(line["reply_limit"]))
+    return LengthUse(
+        **said,
+        limit=number_of(line["reply_limit"]),
+        longest=int(line["longest"]),
+        longest_cut=int(line["longest_cut"]),
+    )
 
 
 def call_hours(conn: Connection, scope: Scope) -> list[CallHour]:
