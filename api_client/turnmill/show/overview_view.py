@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from turnmill.domain.analytics.alert_words import sentence
 from turnmill.show.report import reading
 from turnmill.show.report.document import document
+from turnmill.show.report.summary import begun
 from turnmill.show.tables import print_facts, print_json, print_table
 from turnmill.show.terminal import say
 from turnmill.show.wording import known_usd, moment_text
@@ -35,6 +36,8 @@ def print_overview(data: ReportData, *, as_json: bool) -> None:
             say(f"alert: {one.what}")
     if data.whole_until is None:
         say("no turn was added up yet: figures are written by beat")
+    if words := begun(data):
+        say(words)
 
 
 def _facts(data: ReportData) -> Iterator[tuple[str, object]]:

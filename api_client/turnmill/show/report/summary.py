@@ -37,7 +37,7 @@ def masthead(data: ReportData) -> Element:
         el("p", *_sentence(data), class_="summary"),
         el("p", " · ".join(filter(None, facts)), class_="facts"),
         _unfinished(data),
-        _begun(data),
+        el("p", words, class_="caution") if (words := begun(data)) else None,
         class_="masthead",
     )
 
@@ -57,14 +57,14 @@ def _unfinished(data: ReportData) -> Element | None:
     return el("p", words, class_="caution")
 
 
-def _begun(data: ReportData) -> Element | None:
+def begun(data: ReportData) -> str:
     """Return that the period before is not whole, where figures begin in the middle of it."""
     length, first = data.until - data.since, data.known_since
     if data.before is None or first is None or first <= data.since - length * _WHOLE:
-        return None
+        return ""
     when = reading.moment(first, data.zone)
     words = f"Figures begin on {when}: the period before is not whole, and growth is less than it"
-    return el("p", f"{words} looks.", class_="caution")
+    return f"{words} looks."
 
 
 def _sentence(data: ReportData) -> Iterator[Child]:
