@@ -15,8 +15,8 @@ from turnmill.domain.analytics.satisfaction import estimate
 from turnmill.domain.analytics.windows import Window
 from turnmill.domain.ids import uuid7
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
-from turnmill.store.analytics.feedback import stands
 from turnmill.store.line.copies import is_copy
+from turnmill.store.rules.ratings import stands
 from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.tables import sessions, turns
 

@@ -13,10 +13,10 @@ from turnmill.domain.analytics.experiments import Arm, arm_of
 from turnmill.domain.errors import Conflict, ExperimentNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
-from turnmill.store.analytics.feedback import stands
 from turnmill.store.analytics.spans import ms_between
 from turnmill.store.nouns.scripted import SCRIPTED
 from turnmill.store.readable import read_one, readable
+from turnmill.store.rules.ratings import stands
 from turnmill.store.rules.sealing import settings_of_house
 from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.tables import sessions, turns
