@@ -14,6 +14,7 @@ from tests.folded import fold_all
 from turnmill.cli import cli
 from turnmill.domain.analytics.alert_bounds import Rule
 from turnmill.domain.analytics.alerting import Judged, Verdict
+from turnmill.domain.errors import InvalidSetting
 from turnmill.show.report.line_files import COLUMNS
 from turnmill.store.analytics import alerts
 from turnmill.store.database import Database
@@ -91,3 +92,20 @@ def test_alerts_are_shown_and_told_by_the_exit_code(store: Database) -> None:
         "10.0 % of the input of mock/large came from a cache; 60.0 % is usual"
     )
     assert "mock/large" in turnmill("analytics", "alerts", "--since", "7d")[1]
+
+
+def test_whose_days_these_are_is_said_of_a_whole_report(store: Database) -> None:
+    _, said = turnmill("analytics", "report", "--zone", "Asia/Kathmandu")
+    assert "Asia/Kathmandu" in said
+
+
+def test_a_job_that_is_run_by_hand_heeds_what_workers_heed(
+    store: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "weekly"
+    monkeypatch.setenv("TURNMILL_REPORT_FOLDER", str(folder))
+    assert turnmill("upkeep", "run", "make-report")[1] == "make-report: 1 reports\n"
+    assert {one.suffix for one in folder.iterdir()} == {".html", ".json"}
+    monkeypatch.setenv("TURNMILL_ALERTS", "cost=maybe")
+    done = CliRunner().invoke(cli, ("upkeep", "run", "look-for-alerts"), standalone_mode=False)
+    assert isinstance(done.exception, InvalidSetting)

@@ -185,12 +185,32 @@ def test_views_of_what_was_found_say_what_clients_say(
             turn = owner.execute("SELECT id FROM turnmill.turns LIMIT 1").fetchone()
         assert turn is not None
         client.turns.feedback(turn[0], 0.5)
+        with psycopg.connect(owner_url) as owner:
+            owner.execute(
+                "INSERT INTO turnmill.session_arms (session_id, experiment_id, arm)"
+                " SELECT s.id, e.id, 'other' FROM turnmill.sessions s, turnmill.experiments e"
+                " WHERE s.template IS NULL"
+            )
         arms = client.experiments.result("cheaper")
+        assert 0 < arms.other.failed < arms.other.turns
+        with psycopg.connect(owner_url) as owner:  # said of another reply: the turn ran again
+            lost = owner.execute(
+                "UPDATE turnmill.turns SET finished_at = now() + interval '1 day' WHERE id ="
+                " (SELECT id FROM turnmill.turns WHERE id <> %s LIMIT 1) RETURNING id, session_id",
+                turn,
+            ).fetchone()
+            owner.execute(
+                "INSERT INTO turnmill.feedback (id, turn_id, session_id, score)"
+                " VALUES (gen_random_uuid(), %s, %s, -1)",
+                lost,
+            )
+        assert [one.score for one in client.analytics.feedback()] == [0.5]
     (felt,) = ask(analyst, "SELECT * FROM turnmill.v_feedback_days")
     assert (felt["rated"], felt["liked"], felt["disliked"], felt["score_sum"]) == (1, 1, 0, 0.5)
     found = ask(analyst, "SELECT * FROM turnmill.v_experiments")
-    assert {row["arm"]: (row["sessions"], row["users"]) for row in found} == {
-        one.arm.value: (one.sessions, one.users) for one in (arms.usual, arms.other)
+    names = ("sessions", "users", "turns", "failed", "cost_usd")
+    assert {row["arm"]: [row[name] for name in names] for row in found} == {
+        one.arm.value: [getattr(one, name) for name in names] for one in (arms.usual, arms.other)
     }
     assert ask(analyst, "SELECT * FROM turnmill.v_topics") == []
 

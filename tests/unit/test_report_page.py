@@ -177,6 +177,9 @@ def test_what_has_no_price_is_unknown_and_no_nought() -> None:
     unpriced = replace(data.now, cost_usd=Decimal(0), unpriced_attempts=14)
     text = _visible(report_page(replace(data, now=unpriced)))
     assert "14 calls have no known price" in text
+    assert "what they cost is unknown" in " ".join(text.split())
+    some = replace(data.now, unpriced_attempts=14)
+    assert "$228.94+" in _visible(report_page(replace(data, now=some)))
     assert unpriced.usd_per_turn is None
 
 
@@ -304,3 +307,9 @@ def test_dates_read(hours: tuple[int, int], said: str) -> None:
     start = datetime(2026, 11, 16, tzinfo=UTC)
     since, until = (start + timedelta(hours=one) for one in hours)
     assert reading.dates(since, until, "UTC") == said
+
+
+def test_dates_of_a_long_window_name_both_years() -> None:
+    since = datetime(2025, 11, 27, 13, 45, tzinfo=UTC)
+    said = reading.dates(since, since + timedelta(days=365), "UTC")
+    assert said == "27 Nov 2025, 13:45 – 27 Nov 2026, 13:45"

@@ -113,6 +113,12 @@ def test_replies_that_are_cut_are_told_with_a_limit_that_is_twice_as_high() -> N
     assert found.improvement.what == "turns"
 
 
+def test_a_limit_that_only_the_vendor_knows_is_taken_from_replies_that_it_has_cut() -> None:
+    (found,) = answers_cut([length(cut=40, limit=None, longest=90, longest_cut=4096)])
+    assert found.settings == {"max_output_tokens": 8192}
+    assert not list(answers_cut([length(cut=299, limit=None, longest=0, longest_cut=0)]))
+
+
 @pytest.mark.parametrize("one", [length(cut=28), length(cut=10, turns=49), length(turns=0)])
 def test_few_replies_that_are_cut_are_not(one: LengthUse) -> None:
     assert not list(answers_cut([one]))
@@ -207,6 +213,9 @@ def test_a_cache_that_nobody_reads_from_is_told_with_what_it_would_save() -> Non
     assert found.improvement.amount == pytest.approx(0.9)
     (found,) = unused_caches([cache(200, 3, price=None)])
     assert (found.improvement.what, found.improvement.amount) == ("tokens", 900_000)
+    assert found.settings == {}
+    (found,) = unused_caches([replace(cache(200, 3), setting="off")])
+    assert found.settings == {"prompt_cache": "on"}
 
 
 @pytest.mark.parametrize("one", [cache(99, 0), cache(200, 5)])

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from turnmill.domain.analytics.windows import SLOT, Grain, Window, bounds_of, start_of
+from turnmill.domain.analytics.windows import SLOT, Grain, Window, bounds_of, start_of, window
+from turnmill.domain.errors import InvalidInput
 
 #: Where clocks are moved, by an hour, by half of one, by two, at midnight, or by a whole day; and
 #: where they are off by three quarters.
@@ -80,3 +81,27 @@ def test_a_day_is_as_long_as_clocks_make_it(zone: str, day: str, hours: float) -
     window = Window(begun, begun + timedelta(days=1))
     assert window.length == timedelta(hours=hours)
     assert bounds_of(Grain.DAY, window, named, most=2) == [start_of(Grain.DAY, begun, named)]
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "said"),
+    [
+        ("soon", None, "since cannot be read"),
+        ("7d", "tomorrow", "until cannot be read"),
+        ("7d", "24h", "until cannot be read"),
+        ("2026-11-02", "2026-11-01", "must end after it begins"),
+        ("2030-01-01", None, "must end after it begins"),
+        ("7d", "9999-12-31", "until must be"),
+        ("0001-01-01", "2026-01-01", "since must be"),
+        ("0d", None, "since must be a span of time"),
+    ],
+)
+def test_what_cannot_be_read_is_named(since: str, until: str | None, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said) as refused:
+        window(since, until, now=datetime(2026, 11, 27, tzinfo=UTC))
+    assert refused.value.hint
+
+
+def test_the_longest_window_has_one_before_it() -> None:
+    found = window("3660d", now=datetime(2026, 11, 27, 14, 4, tzinfo=UTC))
+    assert found.previous().until == found.since

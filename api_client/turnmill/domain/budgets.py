@@ -90,17 +90,17 @@ def _midnight(day: date, zone: "ZoneInfo") -> datetime:
     return datetime.combine(day, time(0), zone).astimezone(UTC)
 
 
-def time_zone(value: object) -> str:
+def time_zone(value: object, *, name: str = "timezone") -> str:
     """Return the name of a time zone; raises InvalidInput."""
     hint = "a name such as Asia/Kolkata, or UTC"
     if not isinstance(value, str) or not 0 < len(value) <= _ZONE_LENGTH:
-        raise InvalidInput("timezone must be the name of a time zone", hint=hint)
-    name = str.__str__(value)
+        raise InvalidInput(f"{name} must be the name of a time zone", hint=hint)
+    said = str.__str__(value)
     try:
-        _zone(name)
+        _zone(said)
     except (LookupError, ValueError, OSError):
-        raise InvalidInput("timezone names no time zone that is known here", hint=hint) from None
-    return name
+        raise InvalidInput(f"{name} names no time zone that is known here", hint=hint) from None
+    return said
 
 
 def dollars(value: object, *, name: str) -> Decimal:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnmill.show.feedback_view import score_text
 from turnmill.show.tables import print_facts, print_json, print_table
-from turnmill.show.wording import dollars, duration, moment_text, percent
+from turnmill.show.wording import dollars, duration, known_usd, moment_text, percent
 
 if TYPE_CHECKING:
     from turnmill.domain.analytics.satisfaction import Satisfaction
@@ -86,7 +86,9 @@ def _common(
     if spent.input_tokens:
         tokens += f", {percent(spent.cached_tokens / spent.input_tokens)} cached"
     yield "tokens", tokens
-    yield "cost", dollars(spent.cost_usd) + ("+" if spent.unpriced_attempts else "")
+    is_known = spent.cost_usd or not spent.unpriced_attempts
+    cost = dollars(spent.cost_usd) + ("+" if spent.unpriced_attempts else "")
+    yield "cost", cost if is_known else "n/a"
     yield "attempts", f"{spent.attempts:,}, {spent.retries:,} of them again"
     yield "replies", _in_time(latencies.total)
     yield "queued", _in_time(latencies.queued)
@@ -138,7 +140,7 @@ def _row(one: ModelUsage) -> tuple[object, ...]:
         f"{spent.input_tokens:,}",
         f"{spent.cached_tokens:,}",
         f"{spent.output_tokens:,}",
-        f"{spent.cost_usd:.4f}{'+' if spent.unpriced_attempts else ''}",
+        known_usd(spent.cost_usd, unpriced=spent.unpriced_attempts),
     )
 
 

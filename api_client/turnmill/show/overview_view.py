@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from turnmill.domain.analytics.alert_words import sentence
 from turnmill.show.report import reading
 from turnmill.show.report.document import document
+from turnmill.show.report.summary import begun
 from turnmill.show.tables import print_facts, print_json, print_table
 from turnmill.show.terminal import say
-from turnmill.show.wording import moment_text
+from turnmill.show.wording import known_usd, moment_text
 
 if TYPE_CHECKING:
     from turnmill.domain.analytics.report_data import ReportData
@@ -35,20 +36,23 @@ def print_overview(data: ReportData, *, as_json: bool) -> None:
             say(f"alert: {one.what}")
     if data.whole_until is None:
         say("no turn was added up yet: figures are written by beat")
+    if words := begun(data):
+        say(words)
 
 
 def _facts(data: ReportData) -> Iterator[tuple[str, object]]:
     now, before = data.now, data.before
     yield "window", f"{reading.dates(data.since, data.until, data.zone)}, {data.zone}"
     yield "turns", _with(reading.whole(now.turns), now.turns, before.turns if before else None)
-    cost = before.cost_usd if before else None
-    yield "cost", _with(reading.money(now.cost_usd), now.cost_usd, cost)
+    cost = before.known_usd if before else None
+    shown = reading.spent(now.cost_usd, unpriced=now.unpriced_attempts)
+    yield "cost", _with(shown, now.known_usd, cost)
     yield "failed", reading.share(now.failure_rate)
     yield "cached", reading.share(now.cached_share)
     for one in data.durations:
         if one.of == "total" and one.now is not None:
             spans = f"{reading.span(one.now.p50_ms)} median, {reading.span(one.now.p95_ms)} 95 %"
-            yield "answered", spans
+            yield "took", spans
     if data.whole_until is not None:
         yield "whole until", moment_text(data.whole_until)
 
@@ -60,15 +64,15 @@ def _with(shown: str, now: object, before: object) -> str:
 
 def _models(data: ReportData) -> Iterator[tuple[object, ...]]:
     for one in data.models:
-        then = one.before.cost_usd if one.before else None
+        then = one.before.known_usd if one.before else None
         yield (
             one.of,
             one.name,
             reading.whole(one.now.turns),
             reading.share(one.now.failure_rate),
             reading.share(one.now.cached_share),
-            f"{one.now.cost_usd:.4f}{'+' if one.now.unpriced_attempts else ''}",
-            reading.change(one.now.cost_usd, then).text,
+            known_usd(one.now.cost_usd, unpriced=one.now.unpriced_attempts),
+            reading.change(one.now.known_usd, then).text,
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from turnmill.show.tables import print_json, print_table
 from turnmill.show.terminal import say
-from turnmill.show.wording import percent
+from turnmill.show.wording import known_usd, percent
 
 if TYPE_CHECKING:
     from turnmill.store.analytics.usage import UsageRow
@@ -77,5 +77,5 @@ def _rows(lines: Sequence[UsageRow]) -> Iterator[tuple[object, ...]]:
             f"{line.cached_tokens:,}",
             percent(line.cached_share),
             f"{line.output_tokens:,}",
-            f"{line.cost_usd:.4f}{'+' if line.unpriced_attempts else ''}",
+            known_usd(line.cost_usd, unpriced=line.unpriced_attempts),
         )

@@ -148,6 +148,13 @@ def dollars(cost: Decimal | None) -> str:
     return f"${cost:.6f}".rstrip("0").rstrip(".") if cost else "$0"
 
 
+def known_usd(cost: Decimal, *, unpriced: int) -> str:
+    """Return a cost for a table, with a `+` where calls have no known price; of none `n/a`."""
+    if unpriced and not cost:
+        return "n/a"
+    return f"{cost:.4f}{'+' if unpriced else ''}"
+
+
 def styled(word: str) -> Text:
     """Return a state or outcome in its colour."""
     return Text(word, style=_STYLES.get(word, ""))

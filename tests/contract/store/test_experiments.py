@@ -193,6 +193,17 @@ def test_what_users_have_said_of_replies_is_compared_too(store: Database, templa
     shown = experiments.result(found).feedback
     assert (shown.before, shown.after) == (-0.5, 0.5)
     assert shown.is_clear
+    failed = rows.send(store, session.id)
+    claim = steps.take_one(store, failed)
+    steps.end(store, claim, state=TurnState.FAILED, error_code="broken")
+    with store.begin() as conn:
+        said = {"id": failed, "turn_id": failed, "session_id": session.id, "score": -1}
+        conn.execute(insert(feedback).values(said))
+    assert experiments.result(found).feedback != shown
+    steps.retry(store, failed)  # what was said of the reply before counts no more
+    assert experiments.result(found).feedback == shown
+    steps.end(store, steps.take_one(store, failed))
+    assert experiments.result(found).feedback == shown
 
 
 def test_an_arm_goes_with_its_session(store: Database, template: str) -> None:

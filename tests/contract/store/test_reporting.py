@@ -1,8 +1,9 @@
 """A report from rows: figures, comparison, groups, reasons, sessions that stand out, budgets."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import update
@@ -20,6 +21,7 @@ from turnmill.new_ids import new_id
 from turnmill.show.report.document import document
 from turnmill.show.report.page import report_page
 from turnmill.store.analytics import alerts, made_reports, reporting
+from turnmill.store.analytics.figures import Dimension, Totals
 from turnmill.store.analytics.folding import fold
 from turnmill.store.analytics.watching import judged
 from turnmill.store.budget_records import Holder, NewBudget
@@ -149,6 +151,9 @@ def test_sessions_stand_out_by_what_they_cost_here_and_by_their_longest_turn(
     gone = rows.start(store)
     ended(store, gone, DAY, cost=Decimal(50), took=timedelta(hours=1))
     rows.set_session(store, gone, status=SessionStatus.DELETED)
+    for session in (old, dear, slow):
+        rows.set_session(store, session, created_at=NOW - 21 * DAY)
+    ended(store, rows.start(store), DAY, cost=Decimal(700))  # made when the window was over
     data = read(store)
     assert [one.session_id for one in data.dearest] == [dear, slow, old]
     assert data.dearest[-1].cost_usd == Decimal("0.1")
@@ -169,6 +174,16 @@ def test_hours_of_the_week_are_those_of_the_zone(store: Database) -> None:
     assert kolkata.week[1][1] == 1.0
 
 
+def test_hours_that_are_yet_to_come_are_no_hours_without_turns(store: Database) -> None:
+    session = rows.start(store)
+    for ago in range(7):
+        ended(store, session, ago * DAY + HOUR / 2)
+    data = read(store, Window(NOW - 7 * DAY, NOW + 21 * DAY))
+    assert sum(map(sum, data.week)) == pytest.approx(7.0)
+    parts = read(store, Window(NOW - 7 * DAY - HOUR / 4, NOW - HOUR / 4))
+    assert sum(map(sum, parts.week)) == pytest.approx(7.0)
+
+
 def test_a_window_of_a_day_is_cut_into_hours_and_one_of_a_year_into_weeks(store: Database) -> None:
     ended(store, rows.start(store), HOUR)
     hours = read(store, Window(NOW - DAY, NOW))
@@ -187,6 +202,71 @@ def test_an_hour_that_stands_out_is_found(store: Database) -> None:
     [one] = [one for one in data.anomalies if one.metric is Metric.COST]
     assert (one.value, one.is_above) == (40.0, True)
     assert one.at <= NOW - 2 * DAY - HOUR / 2 < one.until
+
+
+def test_an_hour_that_is_not_in_yet_does_not_stand_out(store: Database) -> None:
+    at = datetime.now(UTC)
+    last = at.replace(minute=0, second=0, microsecond=0) + HOUR
+    slots = {
+        last - week * 7 * DAY + n * HOUR: _line(slot, 400)
+        for week in range(1, 5)
+        for n in range(-8, 8)
+        for slot in [last - week * 7 * DAY + n * HOUR]
+    }
+    slots |= {last - n * HOUR: _line(last - n * HOUR, 400) for n in range(2, 9)}
+    window = Window(last - 2 * HOUR, last + 5 * HOUR)
+    assert reporting._anomalies(slots, window, at) == []
+    late = reporting._anomalies(slots, window, last + 5 * HOUR)
+    assert {one.metric for one in late} == {Metric.TURNS}
+
+
+def _line(slot: datetime, turns: int) -> Totals:
+    noughts = dict.fromkeys(Totals.__dataclass_fields__.keys() - {"by"}, 0)
+    return Totals(by={Dimension.SLOT: slot}, **noughts | {"turns": turns})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("monday", [date(2026, 10, 26), date(2026, 3, 30)])
+def test_days_are_compared_with_those_a_week_before_also_where_clocks_were_moved(
+    store: Database, monday: date
+) -> None:
+    """The week before has an hour more, or less: its days are no whole days before these."""
+    berlin = ZoneInfo("Europe/Berlin")
+    begins = datetime.combine(monday, time(0), berlin)
+    session = rows.start(store)
+    for day in range(-7, 7):
+        for _ in range(1 + day % 7):
+            noon = datetime.combine(monday + day * DAY, time(12), berlin)
+            ended(store, session, NOW - noon.astimezone(UTC))
+    until = datetime.combine(monday + 7 * DAY, time(0), berlin)
+    data = read(store, Window(begins, until), zone="Europe/Berlin")
+    assert [one.now.turns for one in data.points] == [1, 2, 3, 4, 5, 6, 7]
+    assert [one.before.turns for one in data.points if one.before] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_session_is_shown_with_all_its_turns_and_with_no_price_where_none_is_known(
+    store: Database,
+) -> None:
+    free, unpriced, young = (rows.start(store) for _ in range(3))
+    for _ in range(3):
+        ended(store, free, DAY, cost=Decimal(0), took=timedelta(minutes=3))
+    ended(store, unpriced, 2 * DAY, cost=None, took=timedelta(minutes=4))
+    ended(store, unpriced, 2 * DAY, cost=Decimal(0))
+    ended(store, young, DAY, cost=Decimal(99))
+    found = {one.session_id: one for one in read(store, Window(NOW - 7 * DAY, NOW - HOUR)).slowest}
+    assert (found[free].turns, found[free].unpriced_turns) == (3, 0)
+    assert found[free].cost_usd == 0
+    assert (found[unpriced].turns, found[unpriced].unpriced_turns) == (2, 1)
+
+
+def test_figures_that_begin_in_the_period_before_are_said_to(store: Database) -> None:
+    session = rows.start(store)
+    ended(store, session, 9 * DAY)
+    ended(store, session, DAY)
+    data = read(store)
+    assert data.known_since is not None and data.known_since <= NOW - 9 * DAY
+    assert "the period before is not whole" in report_page(data)
+    ended(store, session, 14 * DAY)
+    assert "the period before is not whole" not in report_page(read(store))
 
 
 def test_a_store_without_turns_has_a_report_of_nothing(store: Database) -> None:

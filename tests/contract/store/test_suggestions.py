@@ -1,9 +1,10 @@
 """What is suggested of a month: each of the things that were put into it, and nothing else."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
 
 from tests import rows
 from tests.planted_month import PLANTS, WINDOW, Kind, Month, planted
@@ -15,6 +16,7 @@ from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.analytics.report_sections import _suggestion
 from turnmill.store.analytics.suggestions import suggest
 from turnmill.store.database import Database
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.tables import sessions, turns
 
 
@@ -52,6 +54,39 @@ def test_twelve_plants_are_found_with_evidence_and_nothing_else(store: Database)
     assert said["Few workers"].gains.endswith(" minutes less waiting for a slot")
     assert "the bound is 0.667." in said["Cheaper model"].confidence
     assert dear.confidence == pytest.approx((1 / 3, 1 / 3), abs=0.03)
+
+
+def test_a_model_whose_replies_are_disliked_is_not_suggested(store: Database) -> None:
+    def rules() -> set[SuggestionRule]:
+        return {one.rule for one in store.run_single(suggest, Scope(window=WINDOW)).findings}
+
+    store.run(planted((SuggestionRule.CHEAPER_MODEL,)).write)
+    assert rules() == {SuggestionRule.CHEAPER_MODEL}
+    of = {model: session_turns(store, model)[:60] for model in ("gpt-cheap", "gpt-dear")}
+    for model, found in of.items():
+        with store.begin() as conn:
+            score = -1 if model == "gpt-cheap" else 1
+            conn.execute(
+                insert(feedback),
+                [
+                    {"id": turn, "turn_id": turn, "session_id": session, "score": score}
+                    for turn, session in found
+                ],
+            )
+    assert rules() == set()
+    with store.begin() as conn:  # words that were said of another reply
+        conn.execute(update(feedback).values(updated_at=WINDOW.since))
+    assert rules() == {SuggestionRule.CHEAPER_MODEL}
+
+
+def session_turns(store: Database, model: str) -> list[tuple[UUID, UUID]]:
+    with store.begin() as conn:
+        answered = sessions.c.model == model, turns.c.state == "succeeded"
+        query = select(turns.c.id, turns.c.session_id).join(
+            sessions, sessions.c.id == turns.c.session_id
+        )
+        rows = conn.execute(query.where(*answered).order_by(turns.c.id))
+        return [(row.id, row.session_id) for row in rows]
 
 
 def test_nothing_is_suggested_of_a_month_in_which_nothing_is_amiss(store: Database) -> None:

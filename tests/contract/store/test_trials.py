@@ -161,6 +161,8 @@ def test_the_same_call_returns_the_trial_that_stands(store: Database) -> None:
     assert trials.start(OTHER, name="nano") == first
     with pytest.raises(Conflict):
         trials.start("mock/third", name="nano")
+    with pytest.raises(Conflict):  # of other money
+        trials.start(OTHER, name="nano", max_cost_usd=5)
     assert [one.name for one in trials.list()] == ["nano"]
     assert trials.get("nano") == trials.get(first.id) == first
     with pytest.raises(TrialNotFound):

@@ -69,7 +69,8 @@ def ls(*, as_json: bool) -> None:
 def run(*, name: str, as_json: bool) -> int | None:
     """Do the work of a job now, in this process; NAME as `turnmill upkeep ls` shows it.
 
-    Safe beside a beat, and beside itself. What it counts is printed, and stands in job_runs.
+    By the environment of this process, but for the tag of figures, which stays. Safe beside a beat,
+    and beside itself. What it counts is printed, and stands in job_runs.
     """
     from turnmill_worker.celery.schedule import SCHEDULE
 
@@ -88,6 +89,8 @@ def run(*, name: str, as_json: bool) -> int | None:
 
 async def _run(task: str) -> Mapping[str, int] | None:
     from turnmill.actor import actor_of
+    from turnmill.domain.analytics.alert_bounds import AlertBounds
+    from turnmill.domain.analytics.weekly import Weekly
     from turnmill.domain.auditing import Action
     from turnmill.domain.idle import Retention
     from turnmill.running_home import settings_of_home
@@ -96,12 +99,20 @@ async def _run(task: str) -> Mapping[str, int] | None:
     from turnmill_worker.upkeep.jobs import Upkeep
 
     retention = Retention.from_env(os.environ)
+    bounds, weekly = AlertBounds.from_env(os.environ), Weekly.from_env(os.environ)
     registry, settings = ProviderRegistry(), settings_of_home()
     with _database(settings) as database:
         figures = {"job": task.rpartition(".")[2]}
         database.run(audited, Action.JOB_RUN, actor=actor_of(settings), figures=figures)
         try:
-            jobs = Upkeep(database, registry.get, retention=retention, settings=settings)
+            jobs = Upkeep(
+                database,
+                registry.get,
+                retention=retention,
+                settings=settings,
+                bounds=bounds,
+                weekly=weekly,
+            )
             return await jobs.job(task)(datetime.now(UTC))
         finally:
             await registry.aclose()

@@ -15,6 +15,8 @@ _TIMES = 2.0
 _LEAST = {Metric.COST: 1.0, Metric.TURNS: 100.0, Metric.FAILURES: 10.0}
 #: Of one metric, in a report; the largest are kept.
 MOST = 20
+#: Longer windows have more hours than anybody looks at one by one.
+LONGEST_LOOK = 93 * 24 * HOUR
 
 
 def anomalies(metric: Metric, series: Series, since: datetime, until: datetime) -> list[Anomaly]:

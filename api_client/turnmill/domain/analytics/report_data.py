@@ -53,10 +53,19 @@ class Figures:
         return self.cached_tokens / self.input_tokens if self.input_tokens else None
 
     @property
+    def known_usd(self) -> Decimal | None:
+        """Return what is known of the cost; None: there were calls, and nothing has a price."""
+        return None if self.unpriced_attempts and not self.cost_usd else self.cost_usd
+
+    @property
+    def known_waste_usd(self) -> Decimal | None:
+        """Return what is known of the waste; None as `known_usd` is."""
+        return None if self.known_usd is None else self.waste_usd
+
+    @property
     def usd_per_turn(self) -> Decimal | None:
         """Return what a turn cost on average; None: there are none, or nothing has a price."""
-        is_priced = self.turns and not (self.unpriced_attempts and not self.cost_usd)
-        return self.cost_usd / self.turns if is_priced else None
+        return None if self.known_usd is None or not self.turns else self.known_usd / self.turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +158,7 @@ class SessionLine:
     turns: int  #: that ended in the window
     cost_usd: Decimal
     longest_ms: float | None = None  #: the longest that one of them took, from accept to end
+    unpriced_turns: int = 0  #: of the turns, those whose cost is not known, and not in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +284,8 @@ class ReportData:
     grain: Grain  #: of the points
     now: Figures
     before: Figures | None = None  #: of the window before; None: nothing is known of it
+    #: When the first quarter of an hour began of which there are figures at all; None: none.
+    known_since: datetime | None = None
     points: Sequence[Point] = ()
     models: Sequence[Group] = ()  #: the dearest first, as all groups
     lanes: Sequence[Group] = ()

@@ -22,6 +22,7 @@ _UNITS: Mapping[str, timedelta] = MappingProxyType(
     {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(days=7)}
 )
 _HINT = "24h, 7d, 4w, a day such as 2026-11-01, or a moment such as 2026-11-01T09:00+05:30"
+_HINTS = {"since": _HINT, "until": "a day such as 2026-11-01, or a moment; now unless given"}
 
 
 class Grain(StrEnum):
@@ -45,7 +46,7 @@ class Window:
         since, until = moment(self.since, name="since"), moment(self.until, name="until")
         if since is None or until is None or since >= until:
             raise InvalidInput("a window must end after it begins", hint=_HINT)
-        if until - since > _LONGEST:
+        if until - since > _LONGEST + 2 * SLOT:  # of one that was moved out already
             raise InvalidInput(f"a window must have at most {MOST_DAYS:,} days", hint=_HINT)
         object.__setattr__(self, "since", slot_of(since))
         object.__setattr__(self, "until", _slot_end(until))
@@ -72,14 +73,14 @@ def window(
     `7d` is seven times 24 hours before the end; `2026-11-01` is the midnight, in the zone, with
     which the day begins. Raises InvalidInput.
     """
-    named = ZoneInfo(time_zone(zone))
-    end = now if until is None else _moment(until, named)
+    named = ZoneInfo(time_zone(zone, name="zone"))
+    end = now if until is None else _moment(until, named, name="until")
     if isinstance(since, timedelta):
         return Window(_before(end, since), end)
     found = _AGO.fullmatch(since.strip().lower()) if isinstance(since, str) else None
     if found is not None:
         return Window(_before(end, int(found[1]) * _UNITS[found[2]]), end)
-    return Window(_moment(since, named), end)
+    return Window(_moment(since, named, name="since"), end)
 
 
 def slot_of(at: datetime) -> datetime:
@@ -130,30 +131,32 @@ def _slot_end(at: datetime) -> datetime:
 
 def _before(end: datetime, span: timedelta) -> datetime:
     if not timedelta(0) < span <= _LONGEST:
-        raise InvalidInput(f"since must be at most {MOST_DAYS:,} days ago", hint=_HINT)
+        raise InvalidInput(
+            f"since must be a span of time, of at most {MOST_DAYS:,} days", hint=_HINT
+        )
     return end - span
 
 
-def _moment(value: object, zone: ZoneInfo) -> datetime:
+def _moment(value: object, zone: ZoneInfo, *, name: str) -> datetime:
     if isinstance(value, str):
-        value = _read(value.strip(), zone)
-    found = moment(value, name="since")
+        value = _read(value.strip(), zone, name=name)
+    found = moment(value, name=name)
     if found is None:
         raise InvalidInput("since is a span of time, a day, or a moment", hint=_HINT)
     return found
 
 
-def _read(text: str, zone: ZoneInfo) -> datetime:
+def _read(text: str, zone: ZoneInfo, *, name: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidInput("since cannot be read", hint=_HINT) from None
+        raise InvalidInput(f"{name} cannot be read", hint=_HINTS[name]) from None
     return found if found.tzinfo is not None else found.replace(tzinfo=zone)
 
 
 def zone_of(name: str) -> ZoneInfo:
     """Return the time zone of this name; raises InvalidInput."""
-    return ZoneInfo(time_zone(name))
+    return ZoneInfo(time_zone(name, name="zone"))
 
 
 def bounds_of(grain: Grain, within: Window, zone: ZoneInfo, *, most: int) -> list[datetime]:

@@ -143,7 +143,7 @@ def _session_table(caption: str, found: Sequence[SessionLine]) -> Element:
         cells: list[Child] = [
             el("code", str(one.session_id)),
             name(one.model),
-            reading.money(one.cost_usd),
+            reading.spent(one.cost_usd, unpriced=one.unpriced_turns),
         ]
         if not is_slow:
             cells.append(bar(float(one.cost_usd / most) if most else 0))

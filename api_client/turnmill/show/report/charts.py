@@ -150,7 +150,8 @@ def _line(one: Series, top: float) -> Iterator[Element]:
             stretch.append(f"{_num(wide * (at + 0.5))} {_num(_HIGH - value / top * _HIGH)}")
         elif stretch:
             rest = "L".join(stretch[1:]) or stretch[0]
-            yield el("path", class_=f"line {one.colour}", d=f"M{stretch[0]}L{rest}")
+            alone = " alone" if len(stretch) == 1 else ""
+            yield el("path", class_=f"line {one.colour}{alone}", d=f"M{stretch[0]}L{rest}")
             stretch = []
 
 

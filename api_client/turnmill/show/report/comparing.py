@@ -70,7 +70,7 @@ def tried_out(data: ReportData) -> Element | None:
 
 
 def _shown(one: ComparedLine, kind: str, asked: str) -> Element:
-    told = f"{reading.whole(one.turns)} turns {asked}, of {reading.whole(one.users)} users."
+    told = f"{reading.many(one.turns, 'turn')} {asked}, of {reading.many(one.users, 'user')}."
     if not one.figures:
         told = "Nothing to compare yet, or too many sessions for a page to add up."
     return el(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from xml.etree.ElementTree import Element
 
-from turnmill.domain.analytics.report_data import Group, Metric, ReportData
+from turnmill.domain.analytics.report_data import Figures, Group, Metric, ReportData
 from turnmill.show.report import reading
 from turnmill.show.report.charts import Chart, Series, columns, lines
 from turnmill.show.report.elements import Child, el, name, shown_name
@@ -24,7 +24,7 @@ from turnmill.show.report.tables import Row, Table, bar, changed, open_table
 _MOST_ROWS = 12
 _PRICED = (
     ("Cost", "what calls cost by the price lists of your workers, in US dollars. A call without a"
-     " known price is not in it, and is counted."),
+     " known price is not in it, and is counted: a + says that there are some."),
     ("Retries", "what calls cost that came to nothing: the vendor charged for them, and nobody got"
      " a reply."),
     ("Tier", "of service, as the vendor's answer says it: a turn without an answer has none."),
@@ -52,9 +52,13 @@ def cost(data: ReportData) -> Element:
 
 
 def _lead(data: ReportData) -> str:
-    then = data.before.cost_usd if data.before else None
+    if data.now.known_usd is None:
+        calls = data.now.unpriced_attempts
+        has = "has" if calls == 1 else "have"
+        return f"What it cost is unknown: {reading.many(calls, 'call')} {has} no known price."
+    then = data.before.known_usd if data.before else None
     change = reading.change(data.now.cost_usd, then)
-    words = f"{reading.money(data.now.cost_usd)}"
+    words = reading.spent(data.now.cost_usd, unpriced=data.now.unpriced_attempts)
     if change.way in ("up", "down"):
         words += f", {change.text}" if then else ""
     if data.models and data.now.cost_usd:
@@ -90,14 +94,16 @@ def _by_time(data: ReportData) -> Chart:
         before=[None if one.before is None else float(one.before.cost_usd) for one in data.points],
         marks=marks_of(data, Metric.COST),
         table=_time_table(data, groups),
-        least=0.0001,
+        least=0.001,
     )
 
 
 def _dearest(data: ReportData) -> str:
     top = max(data.points, key=lambda one: one.now.cost_usd)
+    if not top.now.cost_usd:
+        return "Nothing was spent, as far as prices are known."
     when = reading.long_tick(top.at, data.grain, data.zone)
-    return f"The dearest {data.grain} was {when}, with {reading.money(top.now.cost_usd)}."
+    return f"The dearest {data.grain}: {when}, with {reading.money(top.now.cost_usd)}."
 
 
 def _time_table(data: ReportData, groups: Sequence[Group]) -> Table:
@@ -106,8 +112,8 @@ def _time_table(data: ReportData, groups: Sequence[Group]) -> Table:
     for at, one in enumerate(data.points):
         row: list[Child] = [reading.long_tick(one.at, data.grain, data.zone)]
         row += [reading.money(group.costs_usd[at]) for group in groups]
-        row += [reading.money(one.now.cost_usd)]
-        row += [reading.money(one.before.cost_usd) if one.before else "–"]
+        row += [_spent(one.now)]
+        row += [_spent(one.before) if one.before else "–"]
         rows.append(row)
     caption = f"Cost by {data.grain} and model"
     return Table(caption=caption, heads=[*heads, "All", "Before"], rows=rows)
@@ -128,18 +134,22 @@ def _groups(
     return Table(caption=caption, heads=heads, rows=rows)
 
 
+def _spent(of: Figures) -> str:
+    return reading.spent(of.cost_usd, unpriced=of.unpriced_attempts)
+
+
 def _group(one: Group, whole: Decimal, empty: str) -> Row:
-    then = None if one.before is None else one.before.cost_usd
+    then = None if one.before is None else one.before.known_usd
     shown = el("span", name(one.name, empty=empty), el("small", name(one.of)) if one.of else None)
     return [
         shown,
-        reading.money(one.now.cost_usd) + ("+" if one.now.unpriced_attempts else ""),
+        _spent(one.now),
         bar(float(one.now.cost_usd / whole) if whole else 0),
-        changed(reading.change(one.now.cost_usd, then), good="down"),
+        changed(reading.change(one.now.known_usd, then), good="down"),
         reading.whole(one.now.turns),
         reading.money(one.now.usd_per_turn),
         reading.share(one.now.failure_rate),
-        reading.money(one.now.waste_usd),
+        reading.money(one.now.known_waste_usd),
     ]
 
 

@@ -30,7 +30,8 @@ _ESTIMATED = (
 )  # fmt: skip
 _TOPICS = (
     ("Topic", "words that occur together in what users write, found every night. One that fewer"
-     " than five users share is not shown, and nobody is quoted."),
+     " than five users share is not shown, and nobody is quoted. They are of the last night that"
+     " looked, and of the 31 days before it, whatever period this page is of."),
 )  # fmt: skip
 _BEHAVED = (
     ("Behaviour", "a pattern in the rows of conversations, found by a rule. No model looks at"
@@ -53,7 +54,8 @@ def _felt_lead(felt: Felt) -> str:
         if felt.estimate is not None:
             return f"Nobody gave feedback; conversations are estimated at {_score(felt.estimate)}."
         return "Nobody gave feedback in this time."
-    return f"{reading.whole(felt.rated)} replies were rated, {_score(felt.score)} on average."
+    many = "1 reply was" if felt.rated == 1 else f"{reading.whole(felt.rated)} replies were"
+    return f"{many} rated, {_score(felt.score)} on average."
 
 
 def _scores(felt: Felt) -> Element:

@@ -44,8 +44,17 @@ def money(amount: Decimal | float | None) -> str:
     return f"${value:.2g}" if abs(value) >= 0.0001 else "< $0.0001"
 
 
+def spent(usd: Decimal, *, unpriced: int) -> str:
+    """Return a cost, with a `+` where calls have no known price; `unknown` where none has."""
+    if unpriced and not usd:
+        return "unknown"
+    return money(usd) + ("+" if unpriced else "")
+
+
 def scale_money(amount: float) -> str:
-    """Return the same for the side of a chart: `$80`, `$0.5`."""
+    """Return the same for the side of a chart: `$80`, `$0.5`, `$0.00002`."""
+    if 0 < amount < 0.001:
+        return f"${amount:.8f}".rstrip("0")
     return f"${amount:,.4g}" if amount < 1000 else f"${short(amount)}"
 
 
@@ -66,6 +75,11 @@ def scale_span(ms: float) -> str:
 def whole(number: float) -> str:
     """Return `12,480`."""
     return f"{number:,.0f}"
+
+
+def many(number: int, one: str) -> str:
+    """Return `12,480 turns`, or `1 turn`."""
+    return f"{whole(number)} {one}" if number == 1 else f"{whole(number)} {one}s"
 
 
 def short(number: float) -> str:
@@ -143,7 +157,8 @@ def dates(since: datetime, until: datetime, zone: str) -> str:
     named = ZoneInfo(zone)
     first, end = since.astimezone(named), until.astimezone(named)
     if (first.hour, first.minute, end.hour, end.minute) != (0, 0, 0, 0):
-        return f"{first.day} {first:%b}, {first:%H:%M} – {end.day} {end:%b %Y}, {end:%H:%M}"
+        begun = f"{first.day} {first:%b}" if first.year == end.year else day(since, zone)
+        return f"{begun}, {first:%H:%M} – {end.day} {end:%b %Y}, {end:%H:%M}"
     last = end - timedelta(days=1)
     if first.date() == last.date():
         return f"{last.day} {last:%B %Y}"
@@ -177,4 +192,4 @@ def long_tick(at: datetime, grain: Grain, zone: str) -> str:
         return moment(at, zone)
     if grain is Grain.DAY:
         return f"{local:%a} {local.day} {local:%b}"
-    return f"{local:%B %Y}" if grain is Grain.MONTH else f"week of {local.day} {local:%b}"
+    return f"{local:%B %Y}" if grain is Grain.MONTH else f"week of {day(at, zone)}"

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from xml.etree.ElementTree import Element
 
+from turnmill.domain.analytics.anomalies import LONGEST_LOOK
 from turnmill.domain.analytics.report_data import Anomaly, Figures, Metric, ReportData, Span
+from turnmill.domain.analytics.usual import LEAST_WEEKS, WEEK
 from turnmill.show.report import reading
 from turnmill.show.report.charts import sparkline
 from turnmill.show.report.elements import Child, el, name, put
@@ -14,6 +16,8 @@ from turnmill.show.report.reading import Change
 from turnmill.show.report.tables import changed
 
 _MOST_TO_LOOK_AT = 8
+#: So much of the period before has to be known for it to be compared without a word.
+_WHOLE = 0.95
 _METRICS = {Metric.COST: "cost", Metric.TURNS: "turns", Metric.FAILURES: "failed turns"}
 
 
@@ -33,6 +37,7 @@ def masthead(data: ReportData) -> Element:
         el("p", *_sentence(data), class_="summary"),
         el("p", " · ".join(filter(None, facts)), class_="facts"),
         _unfinished(data),
+        el("p", words, class_="caution") if (words := begun(data)) else None,
         class_="masthead",
     )
 
@@ -52,27 +57,39 @@ def _unfinished(data: ReportData) -> Element | None:
     return el("p", words, class_="caution")
 
 
+def begun(data: ReportData) -> str:
+    """Return that the period before is not whole, where figures begin in the middle of it."""
+    length, first = data.until - data.since, data.known_since
+    if data.before is None or first is None or first <= data.since - length * _WHOLE:
+        return ""
+    when = reading.moment(first, data.zone)
+    words = f"Figures begin on {when}: the period before is not whole, and growth is less than it"
+    return f"{words} looks."
+
+
 def _sentence(data: ReportData) -> Iterator[Child]:
     now = data.now
     if not now.turns:
         yield "No turn ended in this time."
         return
-    yield el("strong", f"{reading.whole(now.turns)} turns")
-    yield " ended, and cost "
-    yield el("strong", reading.money(now.cost_usd))
-    yield _beside(reading.change(now.cost_usd, data.before.cost_usd if data.before else None))
+    yield el("strong", reading.many(now.turns, "turn"))
+    yield " ended, and cost " if now.known_usd is not None else " ended; what they cost is "
+    yield el("strong", reading.spent(now.cost_usd, unpriced=now.unpriced_attempts))
+    yield _beside(reading.change(now.known_usd, data.before.known_usd if data.before else None))
     total = total_span(data)
     if total is not None:
-        yield f". Half were answered within {reading.span(total.p50_ms)}"
-        yield f", 95 of a hundred within {reading.span(total.p95_ms)}"
+        yield f". Half took up to {reading.span(total.p50_ms)}"
+        yield f", 95 of a hundred up to {reading.span(total.p95_ms)}"
     if now.failure_rate is not None:
         yield ". "
         yield el("strong", reading.share(now.failure_rate))
         yield " came to nothing"
     yield "."
     if now.unpriced_attempts:
-        calls = reading.whole(now.unpriced_attempts)
-        yield f" {calls} calls have no known price and are not in it."
+        has = "has" if now.unpriced_attempts == 1 else "have"
+        is_not = "is" if now.unpriced_attempts == 1 else "are"
+        calls = reading.many(now.unpriced_attempts, "call")
+        yield f" {calls} {has} no known price and {is_not} not in it."
 
 
 def _beside(change: Change) -> str:
@@ -99,9 +116,9 @@ def figures(data: ReportData) -> Element:
         "dl",
         _tile(
             "Cost",
-            reading.money(now.cost_usd),
-            reading.change(now.cost_usd, then.cost_usd if known else None),
-            [float(one.now.cost_usd) for one in data.points],
+            reading.spent(now.cost_usd, unpriced=now.unpriced_attempts),
+            reading.change(now.known_usd, then.known_usd if known else None),
+            [float(one.now.cost_usd) for one in data.points] if now.known_usd is not None else (),
             good="down",
         ),
         _tile(
@@ -111,7 +128,7 @@ def figures(data: ReportData) -> Element:
             [one.now.turns for one in data.points],
         ),
         _tile(
-            "Median answer",
+            "Median turn",
             reading.span(p50),
             reading.change(p50, was),
             [None if one is None else one.p50_ms for one in (total.points if total else ())],
@@ -120,9 +137,9 @@ def figures(data: ReportData) -> Element:
         *_shares(data),
         _tile(
             "Spent on retries",
-            reading.money(now.waste_usd),
-            reading.change(now.waste_usd, then.waste_usd if known else None),
-            [float(one.now.waste_usd) for one in data.points],
+            reading.money(now.known_waste_usd),
+            reading.change(now.known_waste_usd, then.known_waste_usd if known else None),
+            [float(one.now.waste_usd) for one in data.points] if now.known_usd is not None else (),
             good="down",
         ),
         class_="tiles",
@@ -169,6 +186,9 @@ def worth_a_look(data: ReportData) -> Element:
     found = [*_alerts(data), *_budgets(data), *_anomalies(data), *_advice(data)]
     if not found:
         words = "Nothing stands out: no alert is open, and every hour is as its hours usually are."
+        if not _is_judged(data):
+            words = "No alert is open. What hours usually come to is known after three weeks, and"
+            words += " told of up to 93 days."
         if not data.now.turns:
             words = "There is nothing to look at: no turn ended, and no alert is open."
         return el("p", words, class_="quiet-week")
@@ -177,6 +197,12 @@ def worth_a_look(data: ReportData) -> Element:
         kept.append(el("li", f"and {len(found) - len(kept)} more, below", class_="quiet"))
     heading = el("h2", "Worth a look", id="look-heading")
     return el("section", heading, el("ul", *kept), class_="look", aria_labelledby="look-heading")
+
+
+def _is_judged(data: ReportData) -> bool:
+    """Tell whether hours of all of the period were held against what is usual."""
+    known = data.known_since is not None and data.known_since <= data.since - LEAST_WEEKS * WEEK
+    return known and data.until - data.since <= LONGEST_LOOK
 
 
 def _alerts(data: ReportData) -> Iterator[Element]:
@@ -191,7 +217,14 @@ def _budgets(data: ReportData) -> Iterator[Element]:
         if one.forecast_usd is None or one.forecast_usd <= one.limit_usd:
             continue
         much = f"{reading.money(one.forecast_usd)} of {reading.money(one.limit_usd)}"
-        what = el("span", "the ", one.period, " of ", name(one.name), f" is heading for {much}")
+        what = el(
+            "span",
+            "the ",
+            one.period,
+            " of ",
+            name(one.name, empty="everybody"),
+            f" is heading for {much}",
+        )
         yield _item("Budget", what, "", where="budgets", mood="bad")
 
 

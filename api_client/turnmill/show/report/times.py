@@ -20,7 +20,8 @@ _NAMES = {
     "total": "In all",
 }
 _TIMED = (
-    ("In all", "from when a message was accepted until its turn was final, of interactive turns."),
+    ("In all", "from when a message was accepted until its turn was final, of interactive turns,"
+     " those that came to nothing too."),
     ("In the queue", "from when it was accepted until a worker took it for the first time."),
     ("To the first token", "from the request to the first piece of the reply, where it was"
      " streamed."),
@@ -35,8 +36,8 @@ def latency(data: ReportData) -> Element:
     total = next((one for one in data.durations if one.of == "total" and not one.model), None)
     if total is None or total.now is None:
         return section("latency", "Latency", None, nothing("No interactive turn ended."))
-    lead = f"Half were answered within {reading.span(total.now.p50_ms)}"
-    lead += f", 95 of a hundred within {reading.span(total.now.p95_ms)}."
+    lead = f"Half took up to {reading.span(total.now.p50_ms)}"
+    lead += f", 95 of a hundred up to {reading.span(total.now.p95_ms)}."
     chart = _chart(data, total)
     return section(
         "latency",
@@ -68,7 +69,7 @@ def _chart(data: ReportData, total: Duration) -> Chart | None:
     ]
     return Chart(
         id="latency-time",
-        title="From accepted to answered",
+        title="From accepted to the end",
         says="Interactive turns.",
         axis=axis_of(data, reading.span, reading.scale_span),
         series=[
@@ -76,7 +77,7 @@ def _chart(data: ReportData, total: Duration) -> Chart | None:
             Series(name="95 %", colour="c2", values=p95),
         ],
         table=Table(
-            caption=f"From accepted to answered, by {data.grain}",
+            caption=f"From accepted to the end, by {data.grain}",
             heads=(str(data.grain).capitalize(), "Median", "95 %", "Turns"),
             rows=rows,
         ),

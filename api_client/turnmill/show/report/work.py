@@ -56,8 +56,8 @@ def volume(data: ReportData) -> Element:
 def _lead(data: ReportData) -> str:
     change = reading.change(data.now.turns, data.before.turns if data.before else None)
     grown = f", {change.text}" if change.way in ("up", "down") else ""
-    calls = reading.whole(data.now.attempts)
-    return f"{reading.whole(data.now.turns)} turns{grown}; models were called {calls} times."
+    calls = reading.many(data.now.attempts, "time")
+    return f"{reading.many(data.now.turns, 'turn')}{grown}; models were called {calls}."
 
 
 def _cut(point: Point) -> int:
@@ -95,7 +95,8 @@ def hours(data: ReportData) -> Element | None:
     day, hour = max(
         ((d, h) for d in range(7) for h in range(24)), key=lambda at: data.week[at[0]][at[1]]
     )
-    says = f"Busiest: {_DAYS[day]}, {hour:02}:00, with {reading.short(highest)} turns an hour."
+    turns = "turn" if highest == 1 else "turns"
+    says = f"Busiest: {_DAYS[day]}, {hour:02}:00, with {reading.short(highest)} {turns} an hour."
     heads = [el("th", el("span", "Day", class_="unseen"), scope="col")]
     heads += [
         el("th", f"{at:02}", scope="col", class_="minor" if at % 6 else None) for at in range(24)
@@ -123,7 +124,8 @@ def _hours_of(day: str, row: object, highest: float) -> Element:
 
 def _key(highest: float) -> Element:
     steps: list[Child] = [el("i", class_=f"h{level}") for level in range(_LEVELS + 1)]
-    return el("p", "0 ", *steps, f" {reading.short(highest)} turns an hour", class_="heat-key")
+    turns = "turn" if highest == 1 else "turns"
+    return el("p", "0 ", *steps, f" {reading.short(highest)} {turns} an hour", class_="heat-key")
 
 
 def failures(data: ReportData) -> Element:
@@ -133,12 +135,13 @@ def failures(data: ReportData) -> Element:
         return section("failures", "Failures", None, nothing("No turn ended in this time."))
     then = data.before.failure_rate if data.before else None
     moved = reading.points(rate, then)
-    lead = f"{reading.share(rate)} came to nothing: {reading.whole(data.now.lost)} turns"
+    lead = f"{reading.share(rate)} came to nothing: {reading.many(data.now.lost, 'turn')}"
     lead += f", {moved.text}." if moved.way in ("up", "down") else "."
     chart = Chart(
         id="failures-time",
         title=f"Share of turns that came to nothing, by {data.grain}",
-        says=f"{reading.whole(data.now.retries)} calls were retries.",
+        says=f"{reading.many(data.now.retries, 'call')}"
+        f" {'was a retry' if data.now.retries == 1 else 'were retries'}.",
         axis=axis_of(data, reading.share, reading.scale_share),
         series=[
             Series(

@@ -16,6 +16,7 @@ from turnmill.domain.analytics.windows import Window
 from turnmill.domain.ids import uuid7
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.line.copies import is_copy
+from turnmill.store.rules.ratings import stands
 from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.tables import sessions, turns
 
@@ -69,8 +70,10 @@ def _unrated() -> Select[Any]:
         .subquery()
         .c
     )
-    rated = select(feedback.c.id).where(
-        feedback.c.session_id == first.id, feedback.c.score.is_not(None)
+    rated = (
+        select(feedback.c.id)
+        .join(turns, turns.c.id == feedback.c.turn_id)
+        .where(feedback.c.session_id == first.id, stands())
     )
     is_seen = first.status != SessionStatus.DELETED
     query = select(first.id).where(is_seen, ~rated.exists(), ~is_copy(first.id))

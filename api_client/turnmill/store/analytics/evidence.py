@@ -15,7 +15,7 @@ from turnmill.domain.analytics.suggesting.histories import (
     GrowthUse,
 )
 from turnmill.domain.analytics.suggesting.lengths import LengthUse
-from turnmill.domain.analytics.suggesting.models import ModelUse
+from turnmill.domain.analytics.suggesting.models import ModelUse, Rated
 from turnmill.domain.analytics.suggesting.waiting import (
     CHEAP_TIERS,
     LATE_SECONDS,
@@ -38,6 +38,7 @@ from turnmill.store.analytics.ended_turns import (
     sum_if,
 )
 from turnmill.store.schema.compaction_tables import compactions
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import hour_of, seconds_between
 
@@ -94,6 +95,29 @@ def model_uses(seen: Seen, *, tasks: Sequence[str] | None = None) -> Question[Mo
     return Question(query.group_by(*key), lambda line: ModelUse(**line))
 
 
+def ratings(seen: Seen, *, tasks: Sequence[str] | None = None) -> Question[Rated]:
+    """Ask how many of these turns were rated, and disliked: by the words that stand, of each."""
+    row = seen.own.c
+    key = (func.coalesce(row.template, "").label("task"), row.provider, row.model)
+    said = and_(feedback.c.score.is_not(None), feedback.c.updated_at >= row.finished_at)
+    words = (
+        select(*key, func.avg(feedback.c.score).label("score"))
+        .join_from(seen.own, feedback, feedback.c.turn_id == row.id)
+        .where(said)
+    )
+    if tasks is not None:
+        words = words.where(row.template.in_(tasks))
+    each = words.group_by(*key, row.id).subquery("rated").c
+    query = select(
+        each.task,
+        each.provider,
+        each.model,
+        func.count().label("rated"),
+        count_if(each.score < 0).label("disliked"),
+    ).group_by(each.task, each.provider, each.model)
+    return Question(query, lambda line: Rated(**line))
+
+
 def prices_of(uses: Sequence[ModelUse]) -> Prices:
     """Return what a token of input costs, by provider and model, as turns have paid for it."""
     largest: dict[tuple[str, str], ModelUse] = {}
@@ -114,6 +138,7 @@ def length_uses(seen: Seen) -> Question[LengthUse]:
         func.count().label("turns"),
         count_if(_cut(row)).label("cut"),
         func.coalesce(func.max(whole), 0).label("longest"),
+        func.coalesce(func.max(case((_cut(row), row.output_tokens))), 0).label("longest_cut"),
         sum_if(row.cost_usd.is_not(None), row.cost_usd).label("cost_usd"),
     ).where(_answered(row), row.output_tokens.is_not(None))
     return Question(query.group_by(*key), _length_use)
@@ -121,7 +146,12 @@ def length_uses(seen: Seen) -> Question[LengthUse]:
 
 def _length_use(line: Mapping[str, Any]) -> LengthUse:
     said = {name: line[name] for name in ("provider", "model", "turns", "cut", "cost_usd")}
-    return LengthUse(**said, limit=number_of(line["reply_limit"]), longest=int(line["longest"]))
+    return LengthUse(
+        **said,
+        limit=number_of(line["reply_limit"]),
+        longest=int(line["longest"]),
+        longest_cut=int(line["longest_cut"]),
+    )
 
 
 def call_hours(conn: Connection, scope: Scope) -> list[CallHour]:

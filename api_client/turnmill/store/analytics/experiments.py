@@ -16,6 +16,7 @@ from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.analytics.spans import ms_between
 from turnmill.store.nouns.scripted import SCRIPTED
 from turnmill.store.readable import read_one, readable
+from turnmill.store.rules.ratings import stands
 from turnmill.store.rules.sealing import settings_of_house
 from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.tables import sessions, turns
@@ -233,7 +234,7 @@ def _by_session(experiment_id: UUID) -> Any:
 
 
 def _ratings(experiment_id: UUID) -> Any:
-    """Select what was said of replies, by user: whoever of several people has said it."""
+    """Select what was said of replies that stand, by user: whoever of several has said it."""
     return (
         select(
             session_arms.c.arm,
@@ -243,10 +244,11 @@ def _ratings(experiment_id: UUID) -> Any:
         )
         .join(sessions, sessions.c.id == session_arms.c.session_id)
         .join(feedback, feedback.c.session_id == sessions.c.id)
+        .join(turns, turns.c.id == feedback.c.turn_id)
         .where(
             session_arms.c.experiment_id == experiment_id,
             sessions.c.status != SessionStatus.DELETED,
-            feedback.c.score.is_not(None),
+            stands(),
         )
         .group_by(session_arms.c.arm, sessions.c.user_id)
     )

@@ -24,6 +24,7 @@ from turnmill.store.feedback_records import Feedback, NewFeedback
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.readable import readable
 from turnmill.store.rules.happenings import write_turn_events
+from turnmill.store.rules.ratings import stands
 from turnmill.store.rules.sealing import require_keys, sealed_in
 from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.tables import sessions, turns
@@ -79,7 +80,7 @@ def find(
     `user_id` is whose word it is, `most` the highest score; `after` is the id of the last one of
     the page before.
     """
-    wanted = [_stands()]
+    wanted = [stands()]
     if session_id is not None:
         wanted.append(feedback.c.session_id == session_id)
     if turn_id is not None:
@@ -106,7 +107,7 @@ def given(conn: Connection, *which: ColumnElement[bool]) -> FeedbackGiven:
             _sum_where(score > 0).label("positive"),
             _sum_where(score < 0).label("negative"),
             func.count(feedback.c.comment).label("comments"),
-        ).where(_stands(), *which)
+        ).where(stands(), *which)
     ).one()
     return FeedbackGiven(
         count=int(row.many),
@@ -120,18 +121,6 @@ def given(conn: Connection, *which: ColumnElement[bool]) -> FeedbackGiven:
 def given_by(conn: Connection, user_id: str, *which: ColumnElement[bool]) -> FeedbackGiven:
     """Return what this user has said, wherever; `which` are turns, as for `given`."""
     return given(conn, _said_by(user_id), *which)
-
-
-def _stands() -> ColumnElement[bool]:
-    """Return which words are still of what the turn has come to.
-
-    What was said before a turn was run again is of another reply; what was taken back is of none.
-    """
-    return and_(
-        feedback.c.score.is_not(None),
-        turns.c.state.in_(FINAL),
-        feedback.c.updated_at >= turns.c.finished_at,
-    )
 
 
 def _said_by(user_id: str) -> ColumnElement[bool]:

@@ -23,6 +23,7 @@ from turnmill.store.schema.rollup_tables import (
     rollup_state,
     rollups,
 )
+from turnmill.store.types import Timestamp
 
 _DAY = timedelta(days=1)
 #: Spans that a window may be cut into.
@@ -191,6 +192,12 @@ def counted_above(
 def folded_until(conn: Connection) -> datetime | None:
     """Return until when figures are whole: all that was committed then; None: not so far yet."""
     found: datetime | None = conn.scalar(select(rollup_state.c.folded_until))
+    return found
+
+
+def known_since(conn: Connection) -> datetime | None:
+    """Return when the first slot began that has figures; None: none has."""
+    found: datetime | None = conn.scalar(select(func.min(rollups.c.slot, type_=Timestamp)))
     return found
 
 

@@ -1,17 +1,19 @@
 """What a report takes from figures that are kept: points in time, groups, hours, and times."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
 from turnmill.domain.analytics.report_data import Duration, Figures, Group, Point, Span
-from turnmill.domain.analytics.windows import Grain, Window, bounds_of
+from turnmill.domain.analytics.windows import SLOT, Grain, Window, bounds_of
 from turnmill.domain.states import Lane
 from turnmill.store.analytics.figures import (
     Dimension,
@@ -32,6 +34,7 @@ _GRAINS = (
     (timedelta(days=92), Grain.DAY),
     (timedelta(days=800), Grain.WEEK),
 )
+_HOUR = timedelta(hours=1)
 _QUANTILES = (0.5, 0.95, 0.99)
 _INTERACTIVE = MappingProxyType({Dimension.LANE: Lane.INTERACTIVE.value})
 _NAMES = tuple(Figures.__dataclass_fields__)
@@ -61,28 +64,45 @@ class Cut:
     zone: str
     grain: Grain
     begins: Sequence[datetime]
+    #: Of the spans of the window before, by when they begin.
+    places_before: Mapping[datetime, int] = field(repr=False)
 
     @classmethod
     def of(cls, window: Window, zone: str) -> "Cut":
         """Return it; the first point begins with the window, however its day began."""
         grain = grain_of(window)
         begins = bounds_of(grain, window, ZoneInfo(zone), most=MOST_POINTS)
-        return cls(window, zone, grain, [max(begins[0], window.since), *begins[1:]])
+        begins = [max(begins[0], window.since), *begins[1:]]
+        then = bounds_of(grain, window.previous(), ZoneInfo(zone), most=MOST_POINTS)
+        return cls(window, zone, grain, begins, _beside(begins, then, window))
 
     @property
     def dimension(self) -> Dimension:
         """Return it as figures are told apart by."""
         return Dimension(self.grain.value)
 
-    def place(self, at: datetime, *, shift: timedelta = timedelta(0)) -> int:
-        """Return the number of the point that a moment is in, moved by so much before."""
-        moved = at + shift
-        found = sum(one <= moved for one in self.begins) - 1
-        return max(0, found)
+    def place(self, at: datetime) -> int:
+        """Return the number of the point that a moment is in."""
+        return max(0, bisect_right(self.begins, at) - 1)
 
     def ends(self, at: int) -> datetime:
         """Return when a point ends."""
         return self.begins[at + 1] if at + 1 < len(self.begins) else self.window.until
+
+
+def _beside(
+    begins: Sequence[datetime], then: Sequence[datetime], window: Window
+) -> dict[datetime, int]:
+    """Return at which point each span of the window before has its place: where its middle is.
+
+    Its ends are an hour off where clocks were moved in between, and days are as long as they are.
+    """
+    found = {}
+    for at, end in pairwise([*then, window.since]):
+        first = max(at, window.previous().since)
+        middle = first + (end - first) / 2 + window.length
+        found[at] = max(0, bisect_right(begins, middle) - 1)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +125,8 @@ class ByModel:
 
     def points(self) -> list[Point]:
         """Return the figures of each point."""
-        now, before = self._by_place(self.now), self._by_place(self.before, self.cut.window.length)
+        now = self._by_place(self.now, self.cut.place)
+        before = self._by_place(self.before, self.cut.places_before.__getitem__)
         return [
             Point(
                 at=begins,
@@ -131,11 +152,11 @@ class ByModel:
         return [Decimal(0)] * len(self.cut.begins)
 
     def _by_place(
-        self, lines: Sequence[Totals], shift: timedelta = timedelta(0)
+        self, lines: Sequence[Totals], place: Callable[[datetime], int]
     ) -> Mapping[int, list[Totals]]:
         found: dict[int, list[Totals]] = defaultdict(list)
         for one in lines:
-            found[self.cut.place(_when(one, self.cut.dimension), shift=shift)].append(one)
+            found[place(_when(one, self.cut.dimension))].append(one)
         return found
 
 
@@ -202,26 +223,28 @@ def _by(kind: Dimension) -> Callable[[Totals], tuple[str, str]]:
     return lambda one: ("", str(one.by[kind]))
 
 
-def hours(turns: Mapping[datetime, Totals], window: Window, zone: str) -> list[list[float]]:
+def hours(
+    turns: Mapping[datetime, Totals], window: Window, zone: str, *, whole_until: datetime | None
+) -> list[list[float]]:
     """Return how many turns end in each hour of the week, on average; from Monday on.
 
-    Of a window that is shorter than a week, the hours that are not in it are 0.
+    Hours are counted by their quarters, as far as figures are whole: what is yet to come is no hour
+    without turns. Of a window that is shorter than a week, the hours that are not in it are 0.
     """
     named = ZoneInfo(zone)
     sums = [[0.0] * 24 for _ in range(7)]
-    counts = [[0] * 24 for _ in range(7)]
-    at = window.since
-    step = timedelta(hours=1)
-    while at < window.until:
+    counts = [[0.0] * 24 for _ in range(7)]
+    at, end = window.since, min(window.until, whole_until or window.until)
+    while at < end:
         local = at.astimezone(named)
-        counts[local.weekday()][local.hour] += 1
-        at += step
+        counts[local.weekday()][local.hour] += SLOT / _HOUR
+        at += SLOT
     for begun, one in turns.items():
         if window.since <= begun < window.until:
             local = begun.astimezone(named)
             sums[local.weekday()][local.hour] += one.turns
     return [
-        [total / max(1, n) for total, n in zip(day, seen, strict=True)]
+        [total / n if n else total for total, n in zip(day, seen, strict=True)]
         for day, seen in zip(sums, counts, strict=True)
     ]
 

@@ -76,6 +76,7 @@ def _reason(row: Any, *, is_cut: bool) -> Reason:
 class _Spent(NamedTuple):
     turns: int
     cost_usd: Decimal
+    unpriced: int
 
 
 def dearest(conn: Connection, window: Window) -> list[SessionLine]:
@@ -89,6 +90,7 @@ def dearest(conn: Connection, window: Window) -> list[SessionLine]:
         select(s.id, s.provider, s.model, s.cost_usd)
         .where(
             s.last_active_at >= window.since - _A_DAY,
+            s.created_at < window.until,
             s.cost_usd > 0,
             s.status != SessionStatus.DELETED.value,
         )
@@ -101,15 +103,18 @@ def dearest(conn: Connection, window: Window) -> list[SessionLine]:
         if len(found) == _SHOWN and some[0].cost_usd <= found[-1].cost_usd:
             break
         spent = _spent(conn, [one.id for one in some], window)
-        found += [_line(one, spent[one.id]) for one in some if one.id in spent]
+        dear = [one for one in some if one.id in spent and spent[one.id].cost_usd]
+        found += [_line(one, spent[one.id]) for one in dear]
         found = sorted(found, key=lambda one: (-one.cost_usd, one.session_id))[:_SHOWN]
     return found
 
 
 def _spent(conn: Connection, ids: Sequence[UUID], window: Window) -> dict[UUID, _Spent]:
     t = turns.c
+    used = func.coalesce(t.input_tokens + t.output_tokens, 1) > 0
+    unpriced = and_(t.cost_usd.is_(None), t.attempt > 0, used)
     rows = conn.execute(
-        select(t.session_id, func.count(), func.sum(t.cost_usd))
+        select(t.session_id, func.count(), func.sum(t.cost_usd), func.count().filter(unpriced))
         .where(
             t.session_id.in_(ids),
             t.finished_at >= window.since,
@@ -117,7 +122,7 @@ def _spent(conn: Connection, ids: Sequence[UUID], window: Window) -> dict[UUID, 
         )
         .group_by(t.session_id)
     )
-    return {one: _Spent(count, Decimal(cost)) for one, count, cost in rows if cost}
+    return {one: _Spent(count, Decimal(cost or 0), odd) for one, count, cost, odd in rows}
 
 
 def _line(session: Any, spent: _Spent, longest_ms: float | None = None) -> SessionLine:
@@ -128,6 +133,7 @@ def _line(session: Any, spent: _Spent, longest_ms: float | None = None) -> Sessi
         turns=spent.turns,
         cost_usd=spent.cost_usd,
         longest_ms=longest_ms,
+        unpriced_turns=spent.unpriced,
     )
 
 
@@ -141,13 +147,8 @@ def slowest(conn: Connection, window: Window) -> list[SessionLine]:
     longest = _longest_in(conn, slots)
     spent = _spent(conn, list(longest), window)
     s = sessions.c
-    rows = conn.execute(
-        select(s.id, s.provider, s.model).where(
-            s.id.in_(list(longest)), s.status != SessionStatus.DELETED.value
-        )
-    ).all()
-    nothing = _Spent(1, Decimal(0))
-    lines = [_line(row, spent.get(row.id, nothing), longest[row.id]) for row in rows]
+    rows = conn.execute(select(s.id, s.provider, s.model).where(s.id.in_(list(longest)))).all()
+    lines = [_line(row, spent[row.id], longest[row.id]) for row in rows]
     return sorted(lines, key=lambda one: (-(one.longest_ms or 0), one.session_id))
 
 
@@ -160,7 +161,12 @@ def _longest_in(conn: Connection, slots: Sequence[datetime]) -> dict[UUID, float
     longest = func.max(seconds_between(t.finished_at, t.created_at))
     rows = conn.execute(
         select(t.session_id, longest)
-        .where(when, t.lane == Lane.INTERACTIVE.value)
+        .join(sessions, sessions.c.id == t.session_id)
+        .where(
+            when,
+            t.lane == Lane.INTERACTIVE.value,
+            sessions.c.status != SessionStatus.DELETED.value,
+        )
         .group_by(t.session_id)
         .order_by(longest.desc(), t.session_id)
         .limit(_SHOWN)

@@ -1,7 +1,7 @@
 """A report, whole: read on one connection, from figures that are kept and rows by index."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from turnmill.domain.analytics.alert_words import sentence
 from turnmill.domain.analytics.alerting import Budgeted, forecast
-from turnmill.domain.analytics.anomalies import anomalies
+from turnmill.domain.analytics.anomalies import LONGEST_LOOK, anomalies
 from turnmill.domain.analytics.report_data import (
     AlertLine,
     Anomaly,
@@ -19,10 +19,10 @@ from turnmill.domain.analytics.report_data import (
     ReportData,
 )
 from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series
-from turnmill.domain.analytics.windows import Window
+from turnmill.domain.analytics.windows import Window, slot_of
 from turnmill.domain.budgets import Scope
 from turnmill.store.analytics import alerts, report_comparisons, report_rows, report_sections
-from turnmill.store.analytics.figures import Totals, folded_until, slots_of
+from turnmill.store.analytics.figures import Totals, folded_until, known_since, slots_of
 from turnmill.store.analytics.report_figures import (
     ByModel,
     Cut,
@@ -38,8 +38,6 @@ from turnmill.store.types import db_now
 
 _MOST_ALERTS = 50
 _MOST_BUDGETS = 20
-#: Longer windows have more hours than anybody looks at one by one.
-_LONGEST_LOOK = 93 * 24 * HOUR
 #: What is looked at before the window, to say what its hours usually come to.
 _BEFORE = WEEKS * WEEK + 12 * HOUR
 
@@ -51,8 +49,9 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
     """
     now: datetime = conn.scalars(select(db_now())).one()
     cut = Cut.of(window, zone)
+    whole_until = folded_until(conn)
     by_model = ByModel.read(conn, cut)
-    slots = slots_of(conn, Window(window.since - _BEFORE, window.until))
+    slots = _slots(conn, window)
     why, are_all = report_rows.reasons(conn, window)
     totals = figures_of(by_model.now)
     found = report_sections.read(conn, window, slots=slots, thorough=thorough)
@@ -61,18 +60,19 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
         until=window.until,
         zone=zone,
         made_at=now,
-        whole_until=folded_until(conn),
+        whole_until=whole_until,
         tag=kept_tag(conn),
         grain=cut.grain,
         now=totals,
         before=figures_of(by_model.before) if by_model.before else None,
+        known_since=known_since(conn),
         points=by_model.points(),
         models=by_model.models(),
         **other_groups(conn, window),
-        week=hours(slots, window, zone),
+        week=hours(slots, window, zone, whole_until=whole_until),
         durations=list(durations(conn, cut)),
         reasons=why,
-        anomalies=_anomalies(slots, window),
+        anomalies=_anomalies(slots, window, whole_until),
         dearest=report_rows.dearest(conn, window),
         slowest=report_rows.slowest(conn, window),
         alerts=_alerts(conn, window),
@@ -95,14 +95,28 @@ _CUT = (
 )
 
 
-def _anomalies(slots: Mapping[datetime, Totals], window: Window) -> list[Anomaly]:
-    """Return the hours that stand out, of each metric; none of a window that is very long."""
-    if window.length > _LONGEST_LOOK or not slots:
+def _slots(conn: Connection, window: Window) -> Mapping[datetime, Totals]:
+    """Return the figures of each slot of the window, and of so much before it as hours are held to.
+
+    Of longer windows no hours are looked at.
+    """
+    before = timedelta(0) if window.length > LONGEST_LOOK else _BEFORE
+    return slots_of(conn, Window(window.since - before, window.until))
+
+
+def _anomalies(
+    slots: Mapping[datetime, Totals], window: Window, whole_until: datetime | None
+) -> list[Anomaly]:
+    """Return the hours that stand out, of each metric; none of a window that is very long.
+
+    Of hours that are over, and whose turns are in: of others nobody knows what they come to.
+    """
+    if window.length > LONGEST_LOOK or not slots or whole_until is None:
         return []
-    first = min(slots)
+    first, until = min(slots), min(window.until, slot_of(whole_until))
 
     def series(values: Mapping[datetime, float]) -> Series:
-        return Series.of(values, since=first, until=window.until)
+        return Series.of(values, since=first, until=until)
 
     of = {
         Metric.COST: {at: float(one.cost_usd) for at, one in slots.items()},
@@ -112,7 +126,7 @@ def _anomalies(slots: Mapping[datetime, Totals], window: Window) -> list[Anomaly
     return [
         one
         for metric, values in of.items()
-        for one in anomalies(metric, series(values), window.since, window.until)
+        for one in anomalies(metric, series(values), window.since, until)
     ]
 
 

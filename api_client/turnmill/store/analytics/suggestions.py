@@ -82,6 +82,7 @@ def _of_hours(conn: Connection, scope: Scope, drawn: Drawn | None) -> Iterator[F
 
 def _asked(seen: Seen, *, whole: bool) -> Iterator[Question[Any]]:
     yield evidence.model_uses(seen)
+    yield evidence.ratings(seen)
     yield evidence.length_uses(seen)
     yield evidence.cache_uses(seen)
     yield evidence.growth_uses(seen)
@@ -94,7 +95,8 @@ def _asked(seen: Seen, *, whole: bool) -> Iterator[Question[Any]]:
 def _of_turns(
     conn: Connection, scope: Scope, everybody: Scope, told: Sequence[list[Any]]
 ) -> Iterator[Finding]:
-    uses, of_lengths, caches, growths, of_tools, patience, *hasty = told
+    uses, rated, of_lengths, caches, growths, of_tools, patience, *hasty = told
+    uses = models.with_ratings(uses, rated)
     others = _others(conn, uses, everybody) if not hasty else None
     prices = evidence.prices_of([*uses, *(others or ())])
     yield from models.cheaper_models(uses, others)
@@ -112,7 +114,11 @@ def _of_turns(
 def _others(conn: Connection, uses: Sequence[ModelUse], everybody: Scope) -> list[ModelUse]:
     """Return what the same tasks came to for everybody."""
     tasks = sorted({one.task for one in uses if one.task})
-    return answer(conn, evidence.model_uses(Seen.of(everybody), tasks=tasks)) if tasks else []
+    if not tasks:
+        return []
+    seen = Seen.of(everybody)
+    rated = answer(conn, evidence.ratings(seen, tasks=tasks))
+    return models.with_ratings(answer(conn, evidence.model_uses(seen, tasks=tasks)), rated)
 
 
 def _priced(uses: Sequence[T], prices: evidence.Prices) -> list[T]:

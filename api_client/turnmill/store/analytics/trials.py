@@ -36,7 +36,7 @@ from turnmill.store.types import db_now
 from turnmill.store.vaults import plain
 
 _PAGE = 200
-_SAME = ("provider", "model", "judge", "template")
+_SAME = ("provider", "model", "judge", "template", "max_cost_usd")
 
 
 def find_same(conn: Connection, new: NewTrial) -> TrialRecord | None:
@@ -46,7 +46,8 @@ def find_same(conn: Connection, new: NewTrial) -> TrialRecord | None:
         return None
     found = read_one(row, record_of)
     same = all(getattr(found, name) == getattr(new, name) for name in _SAME)
-    if not same or dict(found.settings) != dict(new.settings):
+    # One of fewer turns than were asked for is the same: there were no more.
+    if not same or new.sample < found.sampled or dict(found.settings) != dict(new.settings):
         raise Conflict("another trial has this name", hint="give the trial another name")
     return found
 

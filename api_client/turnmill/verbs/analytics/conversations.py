@@ -136,7 +136,7 @@ def of_one_user(
     """Read what a user's turns came to."""
     wants = yes_or_no(suggest, name="suggest")
     name = check_name(user_id, name="user_id")
-    place = ZoneInfo(time_zone(zone))
+    place = ZoneInfo(time_zone(zone, name="zone"))
     span = window(since, until, now=datetime.now(UTC), zone=zone)
 
     def on(conn: Connection) -> Effect[UserInsights]:

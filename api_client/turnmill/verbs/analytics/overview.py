@@ -27,7 +27,7 @@ def overview(
 ) -> Verb[ReportData]:
     """Read a report."""
     wholly = yes_or_no(thorough, name="thorough")
-    named = time_zone(zone)
+    named = time_zone(zone, name="zone")
     asked = window(since, until, now=datetime.now(UTC), zone=named)
 
     def on(conn: Connection) -> Effect[ReportData]:
@@ -40,7 +40,7 @@ def lines(
     *, since: str | datetime | timedelta, until: str | datetime | None, zone: str
 ) -> Verb[Sequence[Totals]]:
     """Read what a report is added up from: each span of time, by all that lines are told apart."""
-    named = time_zone(zone)
+    named = time_zone(zone, name="zone")
     asked = window(since, until, now=datetime.now(UTC), zone=named)
 
     def on(conn: Connection) -> Effect[Sequence[Totals]]:

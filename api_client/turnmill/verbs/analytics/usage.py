@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
-from turnmill.domain.arguments import whole
+from turnmill.domain.arguments import whole, yes_or_no
 from turnmill.domain.bounds import MOST_DAYS
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.analytics import usage
@@ -29,17 +29,19 @@ class Report:
 
 def report(*, days: int, by_day: bool, refresh: bool) -> Verb[Report]:
     """Read what the turns of the last days came to, brought up to date before."""
+    is_by_day = yes_or_no(by_day, name="by_day")
+    is_fresh = yes_or_no(refresh, name="refresh")
     back = whole(days, name="days", most=MOST_DAYS) - 1
     last = datetime.now(UTC).date()
     first = last - timedelta(days=back)
 
     def on(conn: Connection) -> Effect[Report]:
-        if refresh:
+        if is_fresh:
             usage.roll_up(conn)
         found = Report(
             first=first,
             last=last,
-            lines=usage.report(conn, first=first, last=last, by_day=by_day),
+            lines=usage.report(conn, first=first, last=last, by_day=is_by_day),
             rolled_up_at=usage.rolled_up_at(conn),
         )
         return Effect(found)

@@ -69,11 +69,11 @@ def report(
 ) -> None:
     """Show what the turns that ended in the last days came to (UTC days).
 
-    With --since, or a file to write, a whole report: compared with the time before, and with what
-    stands out.
+    With --since, --until, --zone, --thorough, or a file to write, a whole report: compared with the
+    time before, and with what stands out.
     """
     with open_client() as client:
-        if since or until or html or csv or parquet:
+        if since or until or html or csv or parquet or thorough or zone != "UTC":
             asked = _Window(
                 since=since or f"{days}d",
                 until=until,

@@ -80,7 +80,7 @@ def unused_caches(uses: Sequence[CacheUse]) -> Iterator[Finding]:
                 }
             ],
             improvement=saved,
-            settings={"prompt_cache": "on"},
+            settings={"prompt_cache": "on"} if off else {},  # it is on unless somebody says so
         )
 
 

@@ -29,8 +29,9 @@ class LengthUse:
     limit: int | None  #: the setting `max_output_tokens`; None: the vendor's own
     turns: int  #: that were answered by it
     cut: int  #: of these, whose reply was as long as it may be
-    longest: int  #: in tokens
+    longest: int  #: of those that were not, in tokens
     cost_usd: float
+    longest_cut: int = 0  #: of those that were
 
     @property
     def subject(self) -> str:
@@ -45,7 +46,9 @@ def answers_cut(uses: Sequence[LengthUse]) -> Iterator[Finding]:
         found = share(one.cut, one.turns)
         if one.turns < LEAST_CUT_TURNS or found.low < CUT_SHARE:
             continue
-        most = 2 * max(one.limit or 0, one.longest)
+        most = 2 * max(one.limit or one.longest_cut, one.longest)
+        if not most:  # nobody knows how long they may be
+            continue
         yield Finding(
             rule=SuggestionRule.ANSWERS_CUT,
             subject=one.subject,

@@ -1,7 +1,7 @@
 """Whether another model does the same work for less."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -43,8 +43,8 @@ class ModelUse:
     input_by_output: float
     input_by_cost: float
     output_by_cost: float
-    rated: int = 0  #: sessions or turns that somebody has rated
-    disliked: int = 0
+    rated: int = 0  #: of its turns, those that somebody has rated
+    disliked: int = 0  #: of these, below 0 on average
 
     @property
     def name(self) -> str:
@@ -63,6 +63,28 @@ class ModelUse:
         tokens = self.input_tokens + self.output_tokens
         flat = self.cost_usd / tokens if tokens else 0.0
         return flat, flat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rated:
+    """What users said of the turns of one task with one model."""
+
+    task: str
+    provider: str
+    model: str
+    rated: int
+    disliked: int
+
+
+def with_ratings(uses: Iterable[ModelUse], found: Iterable[Rated]) -> list[ModelUse]:
+    """Return the same uses with what was said of them."""
+    said = {(one.task, one.provider, one.model): one for one in found}
+    return [
+        one
+        if (of := said.get((one.task, one.provider, one.model))) is None
+        else replace(one, rated=of.rated, disliked=of.disliked)
+        for one in uses
+    ]
 
 
 def cheaper_models(
