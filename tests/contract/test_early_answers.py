@@ -31,6 +31,7 @@ from turnmill_worker.http1 import reading
 from turnmill_worker.http1.failures import Malformed
 from turnmill_worker.http1.pool import Pool
 from turnmill_worker.providers import proxied
+from turnmill_worker.providers.http import Vendor
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +155,12 @@ async def test_a_server_that_begins_to_answer_early_still_gets_the_rest_of_the_r
     async with listening(serve) as port, direct(port) as client:
         assert (await ask(client, b"x" * size)).body == b"Paris"
     assert got == [size]
+
+
+async def test_an_answer_without_content_is_whole_whatever_it_says_of_its_coding() -> None:
+    server = Server(answers=[[b"HTTP/1.1 204 Gone\r\nContent-Encoding: gzip\r\n\r\n"]])
+    async with listening(server.serve) as port:
+        vendor = Vendor(base_url=f"http://127.0.0.1:{port}/v1", headers=lambda: {"X-Key": "k"})
+        answer = await vendor.call("DELETE", "responses/resp_1")
+        await vendor.aclose()
+    assert (answer.status, answer.body) == (204, b"")

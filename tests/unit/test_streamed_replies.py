@@ -128,6 +128,15 @@ def at_once(api: str, payload: Mapping[str, Any]) -> Done:
     return found
 
 
+@pytest.mark.parametrize("told", [None, {}, {"output_tokens": None}, {"output_tokens": "5"}])
+def test_of_a_message_that_never_says_how_much_it_was_the_first_token_is_no_sum(told: Any) -> None:
+    events = list(EVENTS["messages"](payload_of("messages", ["Paris"])))
+    events[-2] = {**events[-2], "usage": told}
+    wire = [b"data: %b\n\n" % json.dumps(one).encode() for one in events]
+    reply, _, _ = asyncio.run(streamed("messages", wire))
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (3, None)
+
+
 @APIS
 @given(
     texts=st.lists(

@@ -44,6 +44,8 @@ MOST_CONNECTIONS = 20_000  #: of one process; slots bound the calls well below
 #: Shorter than the vendors' own, so that they rarely hang up on a request that is on its way.
 KEEP_ALIVE = timedelta(seconds=30)
 
+#: There is nothing to be inflated, whatever its headers say.
+_NO_CONTENT = 204
 #: Of a refusal: it is read for its code and the first words.
 _REFUSAL_BYTES_MAX = 64 * 1024
 #: Bodies that are larger are read a few at a time.
@@ -349,7 +351,7 @@ async def _inflated(answer: Answer, *, most: int) -> bytes:
     wire = answer.body
     named = answer.headers.all_of("content-encoding")
     encodings = encodings_of(",".join(named)) if named else ()
-    if not encodings:
+    if not encodings or answer.status == _NO_CONTENT:
         return wire
     if len(wire) <= AT_ONCE:
         with suppress(TooLarge):  # for here

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from turnmill_worker.providers.port import Usage
@@ -36,9 +35,9 @@ class MessageEvents:
             case "content_block_start":
                 self._begin(event, told, size=size)
             case "message_start":
-                self._message = {**mapping(event.get("message"))}
+                self._message = _begun(mapping(event.get("message")))
                 self._size.add(size)
-                self._tell_count(output_is_known=False)
+                self._tell_count()
             case "message_delta":
                 self._change(event, told)
             case "message_stop":
@@ -88,13 +87,12 @@ class MessageEvents:
         usage = {**mapping(self._message.get("usage"))}
         usage |= {key: one for key, one in mapping(event.get("usage")).items() if one is not None}
         self._message |= {**mapping(event.get("delta")), "usage": usage}
-        self._tell_count(output_is_known=True)
+        self._tell_count()
 
-    def _tell_count(self, *, output_is_known: bool) -> None:
-        """Tell what was used: of the output, a message says at its start what makes no sum."""
+    def _tell_count(self) -> None:
+        """Tell what was used until now."""
         if self._counted is not None and self._message is not None:
-            usage = of_anthropic(self._message)
-            self._counted(usage if output_is_known else replace(usage, output_tokens=None))
+            self._counted(of_anthropic(self._message))
 
     def _end(self) -> None:
         """End the message, unless it has not said why it ends: then something is missing."""
@@ -103,6 +101,14 @@ class MessageEvents:
         blocks = [self._blocks[index].whole() for index in sorted(self._blocks)]
         spoilt = self._is_spoilt or any(one is None for one in blocks)
         self.payload = {} if spoilt else {**self._message, "content": blocks}
+
+
+def _begun(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message as it stands at its start: what it says of its output then is no sum."""
+    usage = message.get("usage")
+    if not isinstance(usage, dict):
+        return {**message}
+    return {**message, "usage": {key: one for key, one in usage.items() if key != "output_tokens"}}
 
 
 class _Block:
