@@ -23,6 +23,7 @@ KEY = "sk-ant-double"
 
 #: status, error type, error_code, headers
 _REFUSALS: dict[str, tuple[int, str, dict[str, str]]] = {
+    "bad_key": (401, "authentication_error", {}),
     "rate_limited": (429, "rate_limit_error", {"retry-after": "7"}),
     "rate_limited_ms": (429, "rate_limit_error", {"retry-after-ms": "250", "retry-after": "1"}),
     "quota": (429, "rate_limit_error/enforced_spend_limit_reached", {}),

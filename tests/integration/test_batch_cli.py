@@ -17,6 +17,7 @@ from turnmill.cli.commands.batch import command as batch
 from turnmill.domain.errors import BatchNotFound, BatchTimeout, InvalidBatchFile, InvalidBill
 from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
+from turnmill.store.nouns import batch_feeding
 
 Run = Callable[..., Result]
 
@@ -136,6 +137,14 @@ def test_failed_turns_run_again_and_the_rest_is_cancelled(
     assert line_of(run("batch", "cancel", "b", "--yes", "--json"))["cancelled"] == 2
     states = line_of(run("batch", "status", "b", "--json"))["states"]
     assert states == {"succeeded": 1, "cancelled": 2}
+
+
+def test_cancelling_says_how_many_lines_come_to_nothing_though_none_was_a_turn_yet(
+    run: Run, jobs_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    run("batch", "submit", str(jobs_file), "--name", "b")
+    assert "3 lines cancelled" in run("batch", "cancel", "b", "--yes").stdout
 
 
 def test_batches_are_listed_newest_first(run: Run, jobs_file: Path) -> None:

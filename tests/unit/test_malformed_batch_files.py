@@ -135,6 +135,15 @@ LINES: dict[str, tuple[bytes, str]] = {
         chat(body={}).replace(b'"body": {', b'"body": 7, "b": {'),
         UNKNOWN,
     ),
+    "a part whose kind is no word": (
+        chat(body={"messages": [{"role": "user", "content": [{"type": ["text"], "text": "x"}]}]}),
+        VALUE,
+    ),
+    "a part whose kind is no word, beside a file": (
+        claude(messages=[{"role": "user", "content": [{"type": {}}, {"type": "image"}]}]),
+        VALUE,
+    ),
+    "a form whose kind is no word": (chat(body={"response_format": {"type": []}}), VALUE),
     "Anthropic's without max_tokens": (claude(max_tokens=...), MISSING),
     "Anthropic's without a model": (claude(model=...), MISSING),
     "Anthropic's with an answered conversation": (

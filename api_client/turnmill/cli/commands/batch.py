@@ -16,6 +16,7 @@ from turnmill.cli.context import advise, confirm, json_option, open_client, yes_
 from turnmill.cli.json_settings import object_of
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of
+from turnmill.domain.states import TurnState
 from turnmill.show.batch_view import BATCHES, print_batch, print_estimate
 from turnmill.show.tables import print_json, print_outcome
 from turnmill.show.terminal import on_one_line, say
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from turnmill.store.batch_records import BatchCounts
     from turnmill.sync.batches import Batch
 
+CANCELLED = TurnState.CANCELLED
 #: Of files that are read, and of those that are written.
 FORMATS = ("jsonl", "csv", "parquet")
 
@@ -224,11 +226,14 @@ def cancel(*, batch: str, yes: bool, as_json: bool) -> None:
         found = batch_of(client, batch)
         counts = found.counts
         left = counts.accepted - counts.finished
-        confirm(f"Cancel {left} turns of batch {found.name}?", yes=yes)
+        confirm(f"Cancel {left} lines of batch {found.name}?", yes=yes)
         moved = found.cancel()
-        spent = found.counts.cost_usd
-    said = f"{moved} turns cancelled, ${spent:,.4f} spent; what was finished stays"
-    document = {"id": found.id, "cancelled": moved, "cost_usd": spent}
+        after = found.counts
+    spent = after.cost_usd
+    # Lines that were no turns yet have come to nothing, too; what runs may still come to an end.
+    gone = max(moved, after.states.get(CANCELLED, 0) - counts.states.get(CANCELLED, 0))
+    said = f"{gone} lines cancelled, ${spent:,.4f} spent; what was finished stays"
+    document = {"id": found.id, "cancelled": gone, "cost_usd": spent}
     print_outcome(said, document, as_json=as_json)
 
 

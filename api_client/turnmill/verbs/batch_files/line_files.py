@@ -63,9 +63,13 @@ def refuse_files(messages: Sequence[Message]) -> None:
 
 def _holds_files(one: object) -> bool:
     content = one.get("content") if isinstance(one, Mapping) else None
-    return isinstance(content, list) and any(
-        isinstance(part, Mapping) and part.get("type") in _FILES for part in content
-    )
+    return isinstance(content, list) and any(_kind(part) in _FILES for part in content)
+
+
+def _kind(part: object) -> str:
+    """Return what a part says it is, and "" of one that says no word."""
+    kind = part.get("type", "text") if isinstance(part, Mapping) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def _taken(n: int, one: Mapping[str, Any]) -> Message:
@@ -79,7 +83,7 @@ def _parts(where: str, content: Sequence[Any]) -> Iterator[Part]:
         if isinstance(block, str):
             yield Text(block)
             continue
-        kind = block.get("type", "text") if isinstance(block, Mapping) else None
+        kind = _kind(block)
         if kind in _WORDS and isinstance(block.get("text"), str):
             yield Text(block["text"])
         elif kind in _PICTURES or kind in _DOCUMENTS:
