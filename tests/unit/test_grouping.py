@@ -46,6 +46,7 @@ async def work(desk: Desk) -> AsyncIterator[Work]:
 async def submit(work: Work, *numbers: int) -> "list[asyncio.Task[int]]":
     tasks = [asyncio.create_task(work.submit(number)) for number in numbers]
     await asyncio.sleep(0)
+    await asyncio.sleep(0)  # what was submitted in a round is handed over in the next one
     return tasks
 
 

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "0050"
+revision = "0048"
 down_revision = "0047"
 phase = "pre"
 serves = "0007"
