@@ -124,7 +124,7 @@ def test_what_destroys_does_nothing_where_nobody_can_be_asked(alone: Terminal, t
 
     for command, counted in (
         (("sessions", "delete", "ada:x"), "1 turns"),
-        (("batch", "cancel", "jobs"), "turns of batch jobs"),
+        (("batch", "cancel", "jobs"), "lines of batch jobs"),
         (("migrate", "--downgrade", "base"), "2 sessions, 2 turns"),
         (("migrate", "--downgrade", "0001"), "2 sessions, 2 turns"),
     ):

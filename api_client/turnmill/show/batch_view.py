@@ -95,5 +95,5 @@ BATCHES: Listing[Batch] = Listing(
     row=_row,
     document=as_document,
     numbers=("lines",),
-    spare=("created",),
+    spare=("state", "lines", "created"),
 )
