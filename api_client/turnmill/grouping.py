@@ -113,7 +113,7 @@ class Grouped(Generic[Item, Result]):
 
         The thread would wake with the first of them, and handle that alone.
         """
-        gathered = self._gathered.pop(loop)
+        gathered = self._gathered.pop(loop, None) or deque()  # of a parent: nothing is ours
         if self._stopped and (self._thread is None or not self._thread.is_alive()):
             self._tell(gathered, [Stopped()] * len(gathered))
         else:
