@@ -3,6 +3,8 @@
 import string
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from turnmill_worker.providers.anthropic.provider import AnthropicProvider
 from turnmill_worker.providers.counting import MOST_OUTPUT, input_bound, most_cost, most_of
 from turnmill_worker.providers.mock.provider import MockProvider
 from turnmill_worker.providers.openai.provider import OpenAIProvider
+from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.port import Request, ToolOffer, Usage
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.turn.attempt import request_of
@@ -158,6 +161,41 @@ def test_a_model_or_tier_that_nobody_prices_has_no_most() -> None:
     most = most_of(openai(), a_request(settings={"service_tier": "platinum"}), ())
     assert most_cost(price, "openai", "gpt-5", most) is None
     assert most_cost(price, "openai", "unheard-of", most_of(openai(), a_request(), ())) is None
+
+
+def _listed(vendor: str) -> list[str]:
+    from genai_prices.data import providers
+
+    return [model.id for one in providers if one.id == vendor for model in one.models]
+
+
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
+@pytest.mark.parametrize("told", [1, 199_999, 272_001])
+@pytest.mark.parametrize("tier", ["", "priority"])
+def test_of_no_listed_model_a_call_can_cost_more_than_its_most(
+    vendor: str, told: int, tier: str
+) -> None:
+    said = 4_000
+    most = Usage(input_tokens=told, output_tokens=said, cache_write_tokens=told, service_tier=tier)
+    for model in _listed(vendor):
+        found = most_cost(price, vendor, model, most)
+        for kept, thought, served in product((0, told), (0, said), ("", tier)):
+            usage = Usage(
+                input_tokens=told,
+                output_tokens=said,
+                cache_write_tokens=kept,
+                reasoning_tokens=thought,
+                service_tier=served,
+            )
+            cost = price(vendor, model, usage)
+            assert found is None or cost is None or cost <= found
+
+
+def test_where_reading_costs_more_than_keeping_that_is_the_most(tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text('{"openai/*": {"input": 3, "output": 0, "cache_write": 1}}')
+    most = Usage(input_tokens=1_000_000, output_tokens=0, cache_write_tokens=1_000_000)
+    assert most_cost(prices_in(file, Prices()).price, "openai", "m", most) == 3
 
 
 class Odd:

@@ -37,7 +37,7 @@ def most_tokens(
     English prose it is four to five times as many as there are, for other scripts two to three.
     """
     parts = [part for message in messages for part in message.parts]
-    size = sum(map(bytes_of, others))
+    size = bytes_of("".join(others))
     for part in parts:
         if isinstance(part, Attached):
             seen = None if counted is None else counted(part)

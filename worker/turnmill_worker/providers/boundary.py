@@ -24,8 +24,8 @@ from turnmill_worker.providers.fields import (
     MAX_KEPT,
     MAX_REF,
     code_in,
-    is_count,
     is_plain,
+    is_sound,
     name_in,
     refs_in,
     span_in,
@@ -251,16 +251,7 @@ def _is_sound(done: Done, *, max_bytes: int) -> bool:
         return (
             is_one_text(done.parts, most=max_bytes // 4)
             and type(usage) is Usage
-            and is_count(usage.input_tokens)
-            and is_count(usage.output_tokens)
-            and is_count(usage.cached_tokens)
-            and is_count(usage.cache_write_tokens)
-            and is_count(usage.cache_write_1h_tokens)
-            and is_count(usage.reasoning_tokens)
-            and is_count(usage.searches)
-            and type(usage.said) is tuple
-            and type(usage.service_tier) is str
-            and (not usage.service_tier or CODE.fullmatch(usage.service_tier) is not None)
+            and is_sound(usage)
             and type(done.finish_reason) is str
             and CODE.fullmatch(done.finish_reason) is not None
             and is_plain(done.thread_ref, most=MAX_REF)

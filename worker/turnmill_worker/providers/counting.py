@@ -74,11 +74,12 @@ def most_cost(price: Price, provider: str, model: str, most: Usage) -> Decimal |
     of the output, if it was thought; and a call may be served in the standard tier, though another
     one was asked for.
     """
-    kinds = [most]
-    if most.cache_write_tokens or most.service_tier:
+    kinds, slot = [most], _slot()
+    keeps = most.cache_write_tokens and not _is_kept_dearer(price, provider, model, slot)
+    if keeps or most.service_tier:
         kinds.append(Usage(input_tokens=most.input_tokens, output_tokens=most.output_tokens))
     tiers = {one.service_tier for one in kinds}
-    if any(_is_thought_dearer(price, provider, model, one, _slot()) for one in tiers):
+    if any(_is_thought_dearer(price, provider, model, one, slot) for one in tiers):
         kinds += [replace(one, reasoning_tokens=one.output_tokens) for one in kinds]
     costs = [cost_of(partial(price, provider, model, one)) for one in kinds]
     if costs[0] is None:
@@ -100,6 +101,20 @@ def _is_thought_dearer(price: Price, provider: str, model: str, tier: str, _slot
         for one in (said, replace(said, reasoning_tokens=said.output_tokens))
     )
     return plain is None or thought is None or thought > plain
+
+
+@lru_cache(maxsize=1024)
+def _is_kept_dearer(price: Price, provider: str, model: str, _slot: int) -> bool:
+    """Tell whether what a cache keeps costs no less than what is only read, few tokens or many."""
+    for told in (1_000, 1_000_000):
+        read = Usage(input_tokens=told, output_tokens=0)
+        plain, kept = (
+            cost_of(partial(price, provider, model, one))
+            for one in (read, replace(read, cache_write_tokens=told))
+        )
+        if plain is None or kept is None or kept < plain:
+            return False
+    return True
 
 
 def input_bound(

@@ -38,15 +38,33 @@ def time_until(moment: datetime) -> timedelta | None:
 
 def usage_of(usage: object) -> Usage:
     """Return what is sound of a usage; what is not counts as unknown."""
-    if type(usage) is Usage and _is_sound(usage):
+    if type(usage) is Usage and is_sound(usage):
         return usage  # nearly always: making it anew takes ten times as long
     if not is_a(usage, Usage):
         usage = None
     return Usage(**{name: judge(field(usage, name)) for name, judge in _COUNTED.items()})
 
 
-def _is_sound(usage: Usage) -> bool:
-    return all(judge(value := getattr(usage, name)) is value for name, judge in _COUNTED.items())
+def is_sound(usage: Usage) -> bool:
+    """Tell whether nothing is wrong with a usage of exactly this type.
+
+    Field by field: a loop over their names takes four times as long, twice in a turn.
+    """
+    try:
+        return (
+            is_count(usage.input_tokens)
+            and is_count(usage.output_tokens)
+            and is_count(usage.cached_tokens)
+            and is_count(usage.cache_write_tokens)
+            and is_count(usage.cache_write_1h_tokens)
+            and is_count(usage.reasoning_tokens)
+            and is_count(usage.searches)
+            and type(usage.said) is tuple
+            and type(usage.service_tier) is str
+            and (not usage.service_tier or CODE.fullmatch(usage.service_tier) is not None)
+        )
+    except AttributeError:
+        return False  # put together by hand: not every field was set
 
 
 def _count(tokens: object) -> int | None:

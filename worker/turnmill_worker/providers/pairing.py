@@ -99,7 +99,7 @@ def words_of(
     if found is None:
         return None
     found += [(one.role, one.text) for one in messages]
-    if any(role not in _SPEAKERS for role, _ in found):
+    if not _SPEAKERS.issuperset([role for role, _ in found]):
         return None
     return [one for one in found if one[1] and not one[1].isspace()]
 
