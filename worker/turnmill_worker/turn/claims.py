@@ -45,10 +45,10 @@ class Claims:
         In a crowd it may be another one's turn first, whom no hint has named.
         """
         asked_at = clock.now()
-        named = list(dict.fromkeys(one.turn_id for one in asked))
+        named = dict.fromkeys(one.turn_id for one in asked)
         with self._database.single() as conn:
             given = self._whose_turn(conn, asked)
-            first = [*given, *(one for one in named if one not in given)] if given else named
+            first = list(dict.fromkeys([*given, *named]) if given else named)
             claims = self._timed(self._take(conn, first, most=len(named)), asked_at)
             self._crowds.note_begun(Lane.INTERACTIVE, claims, of=given)
             own = {one.turn_id: one for one in claims if one.turn_id in named}
