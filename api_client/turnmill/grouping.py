@@ -4,9 +4,11 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from turnmill.domain.errors import StoreError
@@ -14,6 +16,8 @@ from turnmill.forking import in_child
 
 logger = logging.getLogger("turnmill.grouping")
 
+#: Where so many more are to be expected, a group is let pile up.
+_WORTHWHILE = 8
 #: So many get their results in one round of an event loop: what else is ready there comes between.
 _AT_ONCE = 20
 
@@ -35,12 +39,13 @@ def _weightless(item: Any) -> int:
 
 
 class Grouped(Generic[Item, Result]):
-    """Passes items from event loops to `handle`, many at a time and never by a timer.
+    """Passes items from event loops to `handle`, many at a time.
 
     While `handle` works, items pile up, and what is submitted in one round of a loop comes
-    together; a lone item is handled at once. `handle` returns one
-    result for each item, in order, an exception where an item has none; what it raises,
-    everybody in the group gets.
+    together; a lone item is handled at once. Only where nobody waits for any of them, as many come
+    in and `gathers` is given, the thread lets them pile up for so long before it takes the next
+    group. `handle` returns one result for each item, in order, an exception where an item has
+    none; what it raises, everybody in the group gets.
     """
 
     def __init__(
@@ -51,11 +56,16 @@ class Grouped(Generic[Item, Result]):
         most: int,
         weigh: Callable[[Item], int] = _weightless,
         heaviest: int = 1,
+        gathers: timedelta = timedelta(0),
     ) -> None:
-        """A group holds `most` items, and takes no more once it weighs `heaviest`."""
+        """A group holds `most` items, and takes no more once it weighs `heaviest`.
+
+        `gathers` is how long the next group may pile up, where many come in.
+        """
         self._name = name
         self._handle = handle
         self._most = most
+        self._gathers = gathers.total_seconds()
         self._weigh = weigh
         self._heaviest = heaviest
         self._stopped = False
@@ -69,12 +79,19 @@ class Grouped(Generic[Item, Result]):
         self._gathered: dict[asyncio.AbstractEventLoop, deque[_Job[Result, Item]]] = {}
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._stopping = threading.Event()
+        self._taken_at = float("-inf")  #: when the last group was taken
+        self._pace = 0.0  #: how many came in a second, between that and the one before
 
     async def submit(self, item: Item) -> Result:
         """Return the item's result. Cancelling the wait does not take the item back.
 
         Raises Stopped after `stop`.
         """
+        return await self.begin(item)
+
+    def begin(self, item: Item) -> asyncio.Future[Result]:
+        """Return what has the item's result once there is one; see `submit`."""
         if self._stopped:
             raise Stopped
         if self._thread is None:
@@ -86,7 +103,7 @@ class Grouped(Generic[Item, Result]):
             gathered = self._gathered[loop] = deque()
             loop.call_soon(self._hand_over, loop)
         gathered.append((future, item))
-        return await future
+        return future
 
     def give(self, item: Item) -> None:
         """Hand an item over whose result nobody waits for; once we have stopped, it is dropped."""
@@ -100,6 +117,7 @@ class Grouped(Generic[Item, Result]):
         """Handle what is left, then end the thread. Who came too late gets Stopped."""
         with self._starting:
             self._stopped, thread = True, self._thread
+        self._stopping.set()
         for gathered in list(self._gathered.values()):
             self._put(gathered)
         self._inbox.put(None)
@@ -163,10 +181,16 @@ class Grouped(Generic[Item, Result]):
                 logger.warning("the event loop is gone; %d results dropped", len(results_there))
 
     def _next_group(self) -> list[_Job[Result, Item]] | None:
+        if self._pace * self._gathers >= _WORTHWHILE and self._inbox.qsize() < self._most // 2:
+            self._stopping.wait(self._gathers)
         first = self._inbox.get()
         if first is None:
             return None
-        return [first, *self._at_once(self._most - 1, weight=self._weigh(first[1]))]
+        group = [first, *self._at_once(self._most - 1, weight=self._weigh(first[1]))]
+        if self._gathers:
+            before, self._taken_at = self._taken_at, time.monotonic()
+            self._pace = len(group) / (self._taken_at - before + 1e-9)
+        return group
 
     def _at_once(self, most: int, *, weight: int = 0) -> list[_Job[Result, Item]]:
         """Return up to `most` jobs that wait already, for a group that weighs so much."""

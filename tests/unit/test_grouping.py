@@ -4,11 +4,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
 from turnmill.grouping import Grouped, Stopped
+from turnmill_worker.providers.calls import finished
 
 pytestmark = pytest.mark.anyio
 
@@ -163,3 +165,32 @@ async def test_what_is_ready_comes_between_the_results_of_a_large_group() -> Non
         found.append(sum(one.done() for one in rest))
     assert max(after - before for before, after in pairwise([0, *found])) < 100
     await asyncio.to_thread(work.stop)
+
+
+async def test_where_many_come_in_a_group_piles_up_for_a_while_and_not_at_the_end(
+    desk: Desk,
+) -> None:
+    desk.open.set()
+    work: Work = Grouped("gathering", desk.handle, most=100, gathers=timedelta(minutes=5))
+    assert await work.submit(1) == 2  # alone: at once
+    assert len(await asyncio.gather(*map(work.submit, range(40)))) == 40  # after a while: at once
+    few = await submit(work, 1)
+    few += await submit(work, 2)
+    assert not any(one.done() for one in few)
+    await asyncio.to_thread(work.stop)
+    assert await asyncio.gather(*few) == [2, 4]
+    assert [len(group) for group in desk.groups] == [1, 40, 2]
+
+
+async def test_what_is_begun_has_its_result_though_whoever_waits_is_cancelled(
+    work: Work, desk: Desk
+) -> None:
+    begun = work.begin(1)
+    waits = asyncio.create_task(finished(begun))
+    await asyncio.to_thread(desk.busy.wait, 10)
+    waits.cancel()
+    await asyncio.sleep(0)
+    desk.open.set()
+    assert await waits == 2
+    waits.cancel()
+    assert begun.result() == 2

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 logger = logging.getLogger("turnmill.calls")
@@ -70,10 +71,22 @@ class Call(Generic[T]):
             self._waiting.set_result(None)
 
 
+async def finished(work: asyncio.Future[T]) -> T:
+    """Return the result, even when the task is cancelled while it waits: nobody else cancels it."""
+    loop = asyncio.get_running_loop()
+    while not work.done():
+        waiting: asyncio.Future[None] = loop.create_future()
+        work.add_done_callback(partial(_tell, waiting))
+        with suppress(asyncio.CancelledError):
+            await waiting
+    return work.result()
+
+
+def _tell(waiting: asyncio.Future[None], _: object) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
 async def shielded(work: Coroutine[Any, Any, T]) -> T:
     """Finish the work even when the task is cancelled: a verdict in hand is not dropped."""
-    call = Call(work)
-    while not call.over:
-        with suppress(asyncio.CancelledError):
-            await call.wait()
-    return call.value()
+    return await finished(asyncio.get_running_loop().create_task(work))

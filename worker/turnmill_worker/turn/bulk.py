@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from turnmill.broker.publisher import TURNS_PER_HINT
 from turnmill.domain.errors import StoreError
@@ -85,14 +86,14 @@ async def _begin(claims: Sequence[Claim], turns: asyncio.TaskGroup, deps: Deps, 
 
 def _run(claim: Claim, turns: asyncio.TaskGroup, deps: Deps, ran: Ran) -> None:
     turn = turns.create_task(run_one(claim, deps))
-    turn.add_done_callback(lambda _: _over(deps.slots))
-    turn.add_done_callback(ran.ended)
+    turn.add_done_callback(partial(_over, deps.slots, ran))
     ran.claimed(claim)
 
 
-def _over(slots: Slots) -> None:
+def _over(slots: Slots, ran: Ran, turn: "asyncio.Task[Outcome | None]") -> None:
     slots.give_back(lane=Lane.BULK)
     slots.spacing.ended()
+    ran.ended(turn)
 
 
 async def claim_many(deps: Deps, lane: Lane, room: int) -> Sequence[Claim]:

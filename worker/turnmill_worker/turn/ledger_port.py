@@ -1,5 +1,6 @@
 """What running a turn needs of the store."""
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 from turnmill.domain.ids import SessionId, TurnId
@@ -30,7 +31,7 @@ class Ledger(Protocol):
         ...
 
     async def settle(self, settlement: Settlement) -> Settled | Fenced:
-        """Write the verdict, however long the store is away."""
+        """Write the verdict, however long the store is away, and though the wait is cancelled."""
         ...
 
     async def keep_late(self, settlement: Settlement) -> None:
@@ -65,6 +66,6 @@ class Ledger(Protocol):
         """Return the providers that are paused now."""
         ...
 
-    async def reserve(self, ask: Ask) -> Reserved:
+    def reserve(self, ask: Ask) -> Awaitable[Reserved]:
         """Reserve what a call may cost at the most, in all budgets of its turn."""
         ...

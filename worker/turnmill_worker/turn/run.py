@@ -225,7 +225,7 @@ async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:
 
 async def _written_aloud(settlement: Settlement, deps: Deps) -> Settled | Fenced:
     assert deps.voice_ledger is not None  # it has begun the attempt
-    return await _lastingly(settlement, deps.voice_ledger.end(settlement))
+    return await _lastingly(settlement, calls.shielded(deps.voice_ledger.end(settlement)))
 
 
 async def _lastingly(
@@ -233,7 +233,7 @@ async def _lastingly(
 ) -> Settled | Fenced:
     """Write the verdict; where the store does not take it for long, the lease is lost by now."""
     try:
-        return await calls.shielded(writing)
+        return await writing
     except Exception as error:  # noqa: BLE001
         # The edge to Celery, which would log the words of the error: they may quote a reply.
         code = error.code if isinstance(error, StoreError) else boundary.name_of(error)
