@@ -158,6 +158,7 @@ class Connection(asyncio.Protocol):
         if self._reading is not None:
             self._take_remains(self._reading, exc)
             self._reading.end(exc)
+        self._transport = None  # asyncio's cannot always be closed once more
         self.resume_writing()
         self._lost(self)
 
