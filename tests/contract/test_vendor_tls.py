@@ -19,7 +19,8 @@ from openai import AsyncOpenAI
 from tests.contract.rigs import a_request
 from turnmill_worker.http1.connection import Connection
 from turnmill_worker.http1.opening import Opener, Origin
-from turnmill_worker.http1.small_tls import SMALL, small_buffers
+from turnmill_worker.http1.small_tls import SMALL
+from turnmill_worker.providers.connector import small_buffers
 from turnmill_worker.providers.openai.provider import OpenAIProvider
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import aiohappyeyeballs
 
 from turnmill_worker.http1.connection import Connection
-from turnmill_worker.http1.small_tls import small_buffers
+from turnmill_worker.http1.small_tls import encrypted
 
 _REMEMBERED_S = 10.0  #: a name's addresses
 _NEXT_AFTER_S = 0.25  #: one address does not answer: the next one is tried beside it
@@ -41,30 +41,10 @@ class Opener:
         sock = await aiohappyeyeballs.start_connection(
             [*addresses], happy_eyeballs_delay=_NEXT_AFTER_S, interleave=1, loop=self._loop
         )
-        made: list[Connection] = []
-
-        def made_here() -> Connection:
-            made.append(make())
-            return made[0]
-
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            with small_buffers():
-                _, connection = await self._loop.create_connection(
-                    made_here,
-                    sock=sock,
-                    ssl=self._origin.tls,
-                    server_hostname=self._origin.host if self._origin.tls else None,
-                )
-        except BaseException:
-            if made:
-                # The socket is the transport's by now. Closed under it, the transport would stand
-                # in the way of whoever gets a socket of that number next.
-                made[0].close()
-            else:
-                sock.close()
-            raise
-        return connection
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return await on_socket(
+            sock, make(), self._loop, tls=self._origin.tls, name=self._origin.host
+        )
 
     async def _resolved(self) -> Sequence[_Address]:
         """Return the addresses of the name, looked up once for all who open a connection now."""
@@ -75,3 +55,23 @@ class Opener:
                 )
                 self._remembered_until = self._loop.time() + _REMEMBERED_S
         return self._addresses
+
+
+async def on_socket(
+    sock: socket.socket,
+    connection: Connection,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    tls: ssl.SSLContext | None,
+    name: str,
+) -> Connection:
+    """Let the connection be one on a socket that is connected, and return it; raises OSError.
+
+    The socket is the transport's from here on, whatever comes of it. Closed under it, the transport
+    would stand in the way of whoever gets a socket of that number next.
+    """
+    if tls is None:
+        await loop.create_connection(lambda: connection, sock=sock)
+    else:
+        await encrypted(loop, sock, connection, tls, name)
+    return connection
