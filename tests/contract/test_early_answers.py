@@ -15,8 +15,10 @@ import pytest
 
 from tests.contract.test_http_clients import (
     BOUNDS,
+    CHUNKED,
     LONG,
     OK,
+    TWICE,
     ClientAt,
     Server,
     ask,
@@ -28,7 +30,7 @@ from tests.contract.test_http_clients import (
 from tests.contract.test_kept_connections import encrypted as encrypted
 from tests.contract.test_vendor_tls import certificate as certificate
 from turnmill_worker.http1 import reading
-from turnmill_worker.http1.failures import Malformed
+from turnmill_worker.http1.failures import HungUp, Malformed
 from turnmill_worker.http1.pool import Pool
 from turnmill_worker.providers import proxied
 from turnmill_worker.providers.http import Vendor
@@ -36,7 +38,7 @@ from turnmill_worker.providers.http import Vendor
 pytestmark = pytest.mark.anyio
 
 REFUSED = b"HTTP/1.1 413 Too large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
-CHUNKS = b"5\r\nParis\r\n0\r\n\r\n"
+PIECES = b"5\r\nParis\r\n0\r\n\r\n"
 
 
 @contextmanager
@@ -96,6 +98,7 @@ async def test_a_refusal_whose_body_does_not_come_has_said_it_by_its_status(
     assert found == (429, "7", b"no")
 
 
+@ways
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
@@ -106,15 +109,28 @@ async def test_a_refusal_whose_body_does_not_come_has_said_it_by_its_status(
             b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\nTransfer-Encoding: chunked\r\n\r\n",
             False,
         ),
+        (CHUNKED[:-2] + b"Content-Length: 5\r\n" * 2 + b"\r\n", False),
     ],
 )
-async def test_an_answer_that_the_sdks_client_would_read_is_read(said: bytes, kept: bool) -> None:
+async def test_an_answer_that_the_sdks_client_would_read_is_read(
+    client_at: ClientAt, said: bytes, kept: bool
+) -> None:
     """Whoever says in two ways how long it is may mean something else by what follows."""
-    said += b"" if kept else CHUNKS
+    said += b"" if kept else PIECES
     server = Server(answers=[[said]])
-    async with listening(server.serve) as port, direct(port) as client:
+    async with listening(server.serve) as port, client_at(port) as client:
         assert [(await ask(client)).body for _ in range(2)] == [b"Paris"] * 2
     assert server.connections == (1 if kept else 2)
+
+
+@ways
+async def test_what_follows_an_answer_whose_length_was_said_twice_is_nobodys(
+    client_at: ClientAt,
+) -> None:
+    server = Server(answers=[[TWICE], [OK]])
+    async with listening(server.serve) as port, client_at(port) as client:
+        assert [(await ask(client)).body for _ in range(3)] == [b"Paris"] * 3
+    assert server.connections == 2
 
 
 async def test_a_length_beside_another_coding_than_chunks_is_not_waited_for() -> None:
@@ -155,6 +171,21 @@ async def test_a_server_that_begins_to_answer_early_still_gets_the_rest_of_the_r
     async with listening(serve) as port, direct(port) as client:
         assert (await ask(client, b"x" * size)).body == b"Paris"
     assert got == [size]
+
+
+@ways
+async def test_a_server_that_ends_its_side_and_takes_the_rest_of_a_request_has_hung_up(
+    client_at: ClientAt,
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError), closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write_eof()
+            await reader.read()
+
+    async with listening(serve) as port, client_at(port) as client:
+        with pytest.raises(HungUp):
+            await ask(client, b"x" * 30_000_000)
 
 
 async def test_an_answer_without_content_is_whole_whatever_it_says_of_its_coding() -> None:

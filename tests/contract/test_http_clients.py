@@ -41,6 +41,8 @@ LONG = timedelta(seconds=20)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nParis"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\n"
+#: A proxy has put in once more how long it is.
+TWICE = OK.replace(b"\r\n\r\n", b"\r\nX: 1\r\ncontent-length:5\r\n\r\n")
 
 Client = Pool | Proxied
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -143,6 +145,15 @@ async def ask(client: Client, body: bytes = b"{}", *, within: timedelta = LONG) 
         ([b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3, OK], False, True),
         ([b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nParis"], False, True),
         ([b"HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nParis"], False, True),
+        ([TWICE], False, True),
+        ([bytes([byte]) for byte in TWICE], False, True),
+        ([OK.replace(b": 5", b": 5, 5")], False, True),
+        (
+            [CHUNKED[:-2] + b"Content-Length: 9\r\n" * 2 + b"\r\n5\r\nParis\r\n0\r\n\r\n"],
+            False,
+            True,
+        ),
+        ([b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3 + TWICE], False, True),
         ([b"HTTP/1.1 200 OK\r\nX-Policy: " + b"x" * 60_000 + b"\r\n", OK[17:]], False, True),
     ],
 )
@@ -171,6 +182,13 @@ async def test_an_answer_is_whole_however_it_ends(
         ([b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 300 + b"\r\n"], Malformed),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n"], TooLarge),
         ([UNTIL_CLOSE, b"x" * (2**20 + 1)], TooLarge),
+        ([TWICE[:-30]], HungUp),
+        ([TWICE[:-1]], CutShort),
+        ([OK.replace(b": 5", b": 5\r\nContent-Length: 6") + b"!"], Malformed),
+        ([OK.replace(b": 5", b": 5, 6")], Malformed),
+        ([OK.replace(b": 5", b": 5\r\nContent-Length: 05")], Malformed),
+        ([OK.replace(b": 5", b": 5\r\nContent-Length: 5\r\n 0")], Malformed),
+        ([OK.replace(b": 5", b": 9999999\r\nContent-Length: 9999999")], TooLarge),
     ],
 )
 async def test_what_is_no_whole_answer_says_how_far_it_came(
@@ -379,6 +397,7 @@ async def test_a_header_with_a_line_break_is_refused() -> None:
 WIRES = [
     OK,
     CHUNKED + b"2\r\nPa\r\n3\r\nris\r\n0\r\n\r\n",
+    TWICE,
     b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK,
 ]
 

@@ -12,37 +12,40 @@ import re
 HEAD_BYTES_MAX = 512 * 1024
 
 _END = re.compile(rb"\r?\n\r?\n")
-_ANOTHER_FOLLOWS = re.compile(rb"\s*(HTTP/\d\.\d 1\d\d\b|$)")
+#: "Go on", or what is known early. 101 is an answer: to what nobody has asked for.
+_IS_INTERIM = re.compile(rb"\s*(HTTP/\d\.\d 1(?!01)\d\d\b|$)")
 
 
 class Heads:
-    """Gives the heads of one answer on when they are whole, and what is behind them as it comes."""
+    """Gives the head of one answer on when it is whole, and what is behind it as it comes."""
 
-    __slots__ = ("_kept", "_passed", "mended")
+    __slots__ = ("_kept", "_passed", "_seen", "mended")
 
     def __init__(self) -> None:
         self._kept = bytearray()
         self._passed = False
+        self._seen = 0
         self.mended = False  #: after this answer nothing is to be read on its connection
 
     def take(self, data: bytes) -> bytes:
-        """Return what is to be read now."""
+        """Return what is to be read now; heads of answers before the answer are left out."""
         if self._passed:
             return data
-        looked, ready = max(len(self._kept) - 3, 0), bytearray()
+        looked = max(len(self._kept) - 3, 0)
         self._kept += data
+        self._seen += len(data)
+        head = b""
         while not self._passed and (end := _END.search(self._kept, looked)):
             head = bytes(self._kept[: end.end()])
             del self._kept[: end.end()]
-            ready += self._mended(head)
-            looked = 0
-            self._passed = not _ANOTHER_FOLLOWS.match(head)
-        if not self._passed and len(self._kept) <= HEAD_BYTES_MAX:
-            return bytes(ready)
-        self._passed = True
-        ready += self._kept
+            looked, self._passed = 0, not _IS_INTERIM.match(head)
+        if not self._passed:
+            if self._seen <= HEAD_BYTES_MAX:
+                return b""
+            head, self._passed = b"", True
+        rest = bytes(self._kept)
         self._kept.clear()
-        return bytes(ready)
+        return self._mended(head) + rest
 
     def _mended(self, head: bytes) -> bytes:
         mended = _with_one_length(head)

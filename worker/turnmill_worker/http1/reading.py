@@ -120,6 +120,7 @@ class Reading:
     def _parse(self, data: bytes) -> None:
         if self._parser is None:
             self._parser = self._made_parser()
+        is_read = True
         try:
             self._parser.feed_data(data)
         except HttpParserCallbackError as error:
@@ -128,9 +129,11 @@ class Reading:
         except HttpParserUpgrade:
             self.fail(Malformed())
         except HttpParserError:
-            self._doubt(data)
-        else:
+            is_read = False
+        if is_read:
             self._keep(data)
+        else:
+            self._doubt(data)  # out here, so that what it raises has no other context
 
     def _keep(self, data: bytes) -> None:
         """Keep what was read of heads, while there is no whole one."""

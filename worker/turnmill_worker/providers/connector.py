@@ -48,7 +48,7 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._factory = partial[ResponseHandler](_Handler, loop=self._loop)
+        self._factory: Any = partial(_Handler, loop=self._loop)
 
     # Not `connect`: most calls take a connection that is open already, and need no buffer.
     async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
