@@ -23,7 +23,7 @@ import ssl
 import threading
 from asyncio import sslproto
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from turnmill_worker.http1.remains import unread
 
@@ -222,9 +222,10 @@ async def encrypted(
     protocol: asyncio.Protocol,
     context: ssl.SSLContext,
     name: str,
-) -> None:
-    """Connect the protocol by TLS on a socket that is connected; raises OSError.
+) -> asyncio.Transport:
+    """Connect the protocol by TLS on a socket that is connected, and return what it writes to.
 
+    Raises OSError, and ValueError for a name that is none.
     `name` is whom the certificate has to be of. The socket is the transport's from here on.
     """
     waiter: asyncio.Future[None] = loop.create_future()
@@ -239,3 +240,4 @@ async def encrypted(
     except BaseException:
         transport.abort()
         raise
+    return cast(asyncio.Transport, tls._app_transport)
