@@ -204,6 +204,33 @@ async def test_what_is_no_whole_answer_says_how_far_it_came(
 
 
 @ways
+@pytest.mark.parametrize("late", [b"nonsense\r\n", b"0\r\nnonsense\r\n\r\n", b"-5\r\n"])
+async def test_nonsense_that_comes_late_in_an_answer_is_not_waited_behind(
+    client_at: ClientAt, late: bytes
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError), closing(writer):
+            await whole_request(reader)
+            writer.write(CHUNKED + b"3\r\nPar\r\n")
+            await begun.wait()
+            writer.write(late)
+            await reader.read()
+
+    begun = asyncio.Event()
+    async with (
+        listening(serve) as port,
+        client_at(port) as client,
+        client.stream(
+            "POST", "responses", b"{}", within=LONG, silence=LONG, bounds=BOUNDS
+        ) as stream,
+    ):
+        assert await stream.next() == b"Par"
+        begun.set()
+        with pytest.raises(Malformed):
+            await stream.next()
+
+
+@ways
 async def test_of_a_refusal_the_beginning_is_enough(client_at: ClientAt) -> None:
     refusal = b"HTTP/1.1 429 Slow down\r\nContent-Length: 100000\r\nRetry-After: 7\r\n\r\n"
     server = Server(answers=[[refusal, b"x" * 2000]], hang_up=True)

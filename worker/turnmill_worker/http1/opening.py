@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import aiohappyeyeballs
@@ -13,6 +14,10 @@ from turnmill_worker.http1.small_tls import encrypted
 
 _REMEMBERED_S = 10.0  #: a name's addresses
 _NEXT_AFTER_S = 0.25  #: one address does not answer: the next one is tried beside it
+#: A vendor may be silent for minutes, and what stands between forgets connections by then. So we
+#: ask once a minute whether it is there, and give up after five without an answer, as the SDKs do.
+_ASKED_AFTER_S = 60
+_ASKED = 5
 
 _Address = tuple[Any, Any, int, str, Any]
 
@@ -31,7 +36,7 @@ class Opener:
     def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
         self._origin = origin
         self._loop = loop
-        self._one_at_a_time = asyncio.Lock()
+        self._looking: asyncio.Task[Sequence[_Address]] | None = None
         self._addresses: Sequence[_Address] = ()
         self._remembered_until = 0.0
 
@@ -47,14 +52,45 @@ class Opener:
         )
 
     async def _resolved(self) -> Sequence[_Address]:
-        """Return the addresses of the name, looked up once for all who open a connection now."""
-        async with self._one_at_a_time:
-            if self._loop.time() >= self._remembered_until:
-                self._addresses = await self._loop.getaddrinfo(
-                    self._origin.host, self._origin.port, type=socket.SOCK_STREAM
-                )
-                self._remembered_until = self._loop.time() + _REMEMBERED_S
+        """Return the addresses of the name, looked up once for all who open a connection now.
+
+        A look-up cannot be ended: whoever gives up leaves it to those who come next. One of each
+        would take the threads of everybody else.
+        """
+        if self._loop.time() < self._remembered_until:
+            return self._addresses
+        if self._looking is None:
+            self._looking = self._loop.create_task(self._looked_up())
+            self._looking.add_done_callback(self._end_looking)
+        return await asyncio.shield(self._looking)
+
+    async def _looked_up(self) -> Sequence[_Address]:
+        self._addresses = await self._loop.getaddrinfo(
+            self._origin.host, self._origin.port, type=socket.SOCK_STREAM
+        )
+        self._remembered_until = self._loop.time() + _REMEMBERED_S
         return self._addresses
+
+    def _end_looking(self, looking: asyncio.Task[Sequence[_Address]]) -> None:
+        self._looking = None
+        if not looking.cancelled():
+            looking.exception()  # perhaps nobody waits for it any more
+
+
+def ask_whether_it_is_there(sock: socket.socket) -> None:
+    """Let the system see to it that nobody between forgets the connection, and that its end shows.
+
+    Two hours pass before that where nothing is said of it.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for names, value in (
+        (("TCP_KEEPIDLE", "TCP_KEEPALIVE"), _ASKED_AFTER_S),
+        (("TCP_KEEPINTVL",), _ASKED_AFTER_S),
+        (("TCP_KEEPCNT",), _ASKED),
+    ):
+        known = [getattr(socket, name) for name in names if hasattr(socket, name)]
+        with suppress(IndexError, OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, known[0], value)
 
 
 async def on_socket(

@@ -5,6 +5,7 @@ exchanged once, as soon as anybody goes through a proxy, for one that asks a con
 Connections of everybody else are as they were.
 """
 
+import socket
 from asyncio import sslproto
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from turnmill_worker.http1.heads import Heads
+from turnmill_worker.http1.opening import ask_whether_it_is_there
 from turnmill_worker.http1.small_tls import SharingSSLProtocol
 
 _shares: ContextVar[bool] = ContextVar("turnmill_shares_tls_buffer", default=False)
@@ -47,13 +49,17 @@ class Connector(aiohttp.TCPConnector):
     """Opens connections."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(socket_factory=_socket, **kwargs)
         self._factory: Any = partial(_Handler, loop=self._loop)
 
     # Not `connect`: most calls take a connection that is open already, and need no buffer.
     async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
         with small_buffers():
             return await super()._create_connection(*args, **kwargs)
+
+
+class Unreadable(aiohttp.ClientError):
+    """Something came that is no HTTP."""
 
 
 class _Handler(ResponseHandler):
@@ -71,3 +77,13 @@ class _Handler(ResponseHandler):
             if self._heads.mended:
                 self.force_close()
         super().data_received(data)
+        payload = self._payload
+        # Nobody tells whoever reads the body that what has come is none: he would wait for more.
+        if self.exception() is not None and payload is not None and not payload.is_eof():
+            payload.set_exception(Unreadable())
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    sock = socket.socket(*address[:3])
+    ask_whether_it_is_there(sock)
+    return sock

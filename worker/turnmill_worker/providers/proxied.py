@@ -24,7 +24,7 @@ from turnmill_worker.http1.failures import (
     TooLarge,
 )
 from turnmill_worker.http1.reading import FIELDS_MAX, REFUSAL_S, Bounds
-from turnmill_worker.providers.connector import Connector
+from turnmill_worker.providers.connector import Connector, Unreadable
 
 _LARGE_REQUEST = 2**20
 #: Of one header with its name: as much as the SDKs' client reads of all together.
@@ -38,6 +38,7 @@ _FAILURES: tuple[tuple[type[Exception], type[Failure]], ...] = (
     (TimeoutError, TimedOut),
     (aiohttp.ClientPayloadError, CutShort),
     (aiohttp.ClientResponseError, Malformed),
+    (Unreadable, Malformed),
     (aiohttp.ClientError, HungUp),
     (OSError, HungUp),
 )
