@@ -250,6 +250,37 @@ async def test_connections_are_kept_between_requests(client_at: ClientAt) -> Non
 
 
 @ways
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="is named otherwise here")
+async def test_a_vendor_that_says_nothing_for_minutes_is_asked_whether_it_is_there(
+    client_at: ClientAt,
+) -> None:
+    server = Server()
+    async with listening(server.serve) as port, client_at(port) as client:
+        await ask(client)
+        sock = kept_by(client).get_extra_info("socket")
+        said = [
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        ]
+    assert said == [1, 60, 60]
+
+
+def kept_by(client: Client) -> asyncio.BaseTransport:
+    """Return the transport of the one connection that it keeps."""
+    if isinstance(client, Pool):
+        (connection,) = client._all
+        transport: asyncio.BaseTransport | None = connection._transport
+    else:
+        connector = client._session.connector
+        assert connector is not None
+        (((handler, _),),) = connector._conns.values()
+        transport = handler.transport
+    assert transport is not None
+    return transport
+
+
+@ways
 async def test_a_connection_that_was_closed_meanwhile_is_not_used(client_at: ClientAt) -> None:
     opened: list[asyncio.StreamWriter] = []
     server = Server()

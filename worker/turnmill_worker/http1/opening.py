@@ -46,7 +46,7 @@ class Opener:
         sock = await aiohappyeyeballs.start_connection(
             [*addresses], happy_eyeballs_delay=_NEXT_AFTER_S, interleave=1, loop=self._loop
         )
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        ask_whether_it_is_there(sock)
         return await on_socket(
             sock, make(), self._loop, tls=self._origin.tls, name=self._origin.host
         )
