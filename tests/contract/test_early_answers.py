@@ -19,7 +19,6 @@ from tests.contract.test_http_clients import (
     CHUNKED,
     LONG,
     OK,
-    TWICE,
     ClientAt,
     Server,
     ask,
@@ -140,16 +139,6 @@ async def test_an_answer_that_the_sdks_client_would_read_is_read(
     async with listening(server.serve) as port, client_at(port) as client:
         assert [(await ask(client)).body for _ in range(2)] == [b"Paris"] * 2
     assert server.connections == (1 if kept else 2)
-
-
-@ways
-async def test_what_follows_an_answer_whose_length_was_said_twice_is_nobodys(
-    client_at: ClientAt,
-) -> None:
-    server = Server(answers=[[TWICE], [OK]])
-    async with listening(server.serve) as port, client_at(port) as client:
-        assert [(await ask(client)).body for _ in range(3)] == [b"Paris"] * 3
-    assert server.connections == 2
 
 
 async def test_a_length_beside_another_coding_than_chunks_is_not_waited_for() -> None:

@@ -23,14 +23,17 @@ from tests.contract.test_http_clients import (
     SOON,
     UNTIL_CLOSE,
     Client,
+    ClientAt,
     Server,
     ask,
     direct,
     listening,
+    ways,
     whole_request,
 )
 from tests.contract.test_vendor_tls import certificate as certificate
 from turnmill_worker.http1.failures import CutShort, Failure, HungUp, Malformed
+from turnmill_worker.http1.pool import Pool
 
 pytestmark = pytest.mark.anyio
 
@@ -250,3 +253,34 @@ async def test_a_status_that_is_none_is_not_waited_behind(status: bytes) -> None
     async with listening(server.serve) as port, direct(port) as client:
         with pytest.raises(Malformed):
             await ask(client)
+
+
+@ways
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="is named otherwise here")
+async def test_a_vendor_that_says_nothing_for_minutes_is_asked_whether_it_is_there(
+    client_at: ClientAt,
+) -> None:
+    server = Server()
+    async with listening(server.serve) as port, client_at(port) as client:
+        await ask(client)
+        sock = kept_by(client).get_extra_info("socket")
+        said = [
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        ]
+    assert said == [1, 60, 60]
+
+
+def kept_by(client: Client) -> asyncio.BaseTransport:
+    """Return the transport of the one connection that it keeps."""
+    if isinstance(client, Pool):
+        (connection,) = client._all
+        transport: asyncio.BaseTransport | None = connection._transport
+    else:
+        connector = client._session.connector
+        assert connector is not None
+        (((handler, _),),) = connector._conns.values()
+        transport = handler.transport
+    assert transport is not None
+    return transport
