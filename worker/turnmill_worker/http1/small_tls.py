@@ -234,10 +234,11 @@ async def encrypted(
     except BaseException:
         sock.close()  # the name is none
         raise
-    transport, _ = await loop.create_connection(lambda: tls, sock=sock)
+    app_transport = cast(asyncio.Transport, tls._app_transport)
     try:
+        await loop.create_connection(lambda: tls, sock=sock)
         await waiter
     except BaseException:
-        transport.abort()
+        app_transport.abort()
         raise
-    return cast(asyncio.Transport, tls._app_transport)
+    return app_transport
