@@ -284,3 +284,24 @@ def kept_by(client: Client) -> asyncio.BaseTransport:
         transport = handler.transport
     assert transport is not None
     return transport
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (b"timeout=60, max=100", True),
+        (b"max=5, Timeout = 1", False),
+        (b"timeout=0", False),
+        (b"timeout=soon", True),
+        (b"idletimeout=0", True),
+    ],
+)
+async def test_a_server_that_says_when_it_hangs_up_is_asked_nothing_shortly_before(
+    said: bytes, kept: bool
+) -> None:
+    """What is asked then may cross with its leaving, and count as what may have been executed."""
+    server = Server(answers=[[OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: %b\r\n\r\n" % said)]])
+    async with listening(server.serve) as port, direct(port) as client:
+        for _ in range(2):
+            await ask(client)
+    assert server.connections == (1 if kept else 2)

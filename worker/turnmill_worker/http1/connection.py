@@ -32,6 +32,7 @@ class Connection(asyncio.Protocol):
         "_sending",
         "_transport",
         "idle_since",
+        "kept_for",
     )
 
     def __init__(
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None  #: while the server takes no more
         self._ended = False  #: the server has said its last; over TLS the transport stands a while
         self.idle_since = 0.0
+        self.kept_for: int | None = None  #: seconds, as the server has said with its last answer
 
     @property
     def is_open(self) -> bool:
@@ -223,6 +225,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, reading: Reading, *, whole: bool) -> None:
         self._reading = None
+        self.kept_for = reading.kept_for
         reading.let_go()
         if not (reading.complete and reading.reusable and whole):
             self.close()

@@ -1,6 +1,7 @@
 """One answer, from its first byte to its last."""
 
 import asyncio
+import re
 from typing import NamedTuple
 
 from httptools import (
@@ -19,6 +20,7 @@ FIELDS_MAX = 256
 _OVERHEAD_MAX = 8
 #: Seconds that the body of a refusal may take, whose status has said it.
 REFUSAL_S = 5.0
+_TIMEOUT = re.compile(rb"(?i)\btimeout\s*=\s*(\d{1,6})\b")
 
 
 class Bounds(NamedTuple):
@@ -48,6 +50,7 @@ class Reading:
         "_status",
         "_waiter",
         "complete",
+        "kept_for",
         "reusable",
         "roomy",
     )
@@ -68,6 +71,7 @@ class Reading:
         self._failure: Failure | None = None
         self._patience: asyncio.TimerHandle | None = None  #: with the body of a refusal
         self.complete = False
+        self.kept_for: int | None = None  #: seconds, as the server says; then it hangs up
         self.reusable = False  #: the connection can take another request
         self.roomy = False  #: a large body was given room
 
@@ -217,6 +221,8 @@ class Reading:
             elif name == b"transfer-encoding":
                 is_coded = True
                 self._chunked = value.rpartition(b",")[2].strip().lower() == b"chunked"
+            elif name == b"keep-alive" and (timeout := _TIMEOUT.search(value)):
+                self.kept_for = int(timeout[1])
         if is_coded and self._measured and not self._chunked:
             raise Malformed  # by the one it ends with the connection, by the other before that
         return 0 if self._chunked else said  # chunks go before a length
