@@ -32,7 +32,9 @@ from tests.contract.test_http_clients import (
     whole_request,
 )
 from tests.contract.test_vendor_tls import certificate as certificate
-from turnmill_worker.http1.failures import CutShort, Failure, HungUp, Malformed
+from turnmill_worker.http1.connection import Connection
+from turnmill_worker.http1.failures import CutShort, Failure, HungUp, Malformed, NotConnected
+from turnmill_worker.http1.opening import on_socket
 from turnmill_worker.http1.pool import Pool
 
 pytestmark = pytest.mark.anyio
@@ -305,3 +307,19 @@ async def test_a_server_that_says_when_it_hangs_up_is_asked_nothing_shortly_befo
         for _ in range(2):
             await ask(client)
     assert server.connections == (1 if kept else 2)
+
+
+async def test_on_a_connection_that_was_lost_meanwhile_nothing_is_waited_for() -> None:
+    lost, loop = asyncio.Event(), asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    connection = Connection(loop, lambda _: lost.set(), asyncio.Semaphore())
+    await on_socket(ours, connection, loop, tls=None, name="")
+    theirs.close()
+    await asyncio.wait_for(lost.wait(), 10)
+    with pytest.raises(NotConnected):
+        await connection.exchange(
+            b"GET / HTTP/1.1\r\n\r\n",
+            bounds=BOUNDS,
+            room=asyncio.Semaphore(),
+            deadline=loop.time() + 10,
+        )

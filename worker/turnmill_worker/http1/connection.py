@@ -8,7 +8,7 @@ from typing import cast
 
 from turnmill_worker.http1.answer import Answer
 from turnmill_worker.http1.body import Body
-from turnmill_worker.http1.failures import TimedOut
+from turnmill_worker.http1.failures import NotConnected, TimedOut
 from turnmill_worker.http1.reading import Bounds, Reading
 from turnmill_worker.http1.remains import unread
 from turnmill_worker.http1.stream import Stream
@@ -207,6 +207,7 @@ class Connection(asyncio.Protocol):
         """Hand the request over; False when an answer came before all of it had left."""
         transport = self._transport
         if transport is None:
+            reading.fail(NotConnected())  # it was lost before
             return False
         view, most = memoryview(request), self._piece
         for start in range(0, len(view), most):
