@@ -23,14 +23,19 @@ from tests.contract.test_http_clients import (
     SOON,
     UNTIL_CLOSE,
     Client,
+    ClientAt,
     Server,
     ask,
     direct,
     listening,
+    ways,
     whole_request,
 )
 from tests.contract.test_vendor_tls import certificate as certificate
-from turnmill_worker.http1.failures import CutShort, Failure, HungUp, Malformed
+from turnmill_worker.http1.connection import Connection
+from turnmill_worker.http1.failures import CutShort, Failure, HungUp, Malformed, NotConnected
+from turnmill_worker.http1.opening import on_socket
+from turnmill_worker.http1.pool import Pool
 
 pytestmark = pytest.mark.anyio
 
@@ -250,3 +255,71 @@ async def test_a_status_that_is_none_is_not_waited_behind(status: bytes) -> None
     async with listening(server.serve) as port, direct(port) as client:
         with pytest.raises(Malformed):
             await ask(client)
+
+
+@ways
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="is named otherwise here")
+async def test_a_vendor_that_says_nothing_for_minutes_is_asked_whether_it_is_there(
+    client_at: ClientAt,
+) -> None:
+    server = Server()
+    async with listening(server.serve) as port, client_at(port) as client:
+        await ask(client)
+        sock = kept_by(client).get_extra_info("socket")
+        said = [
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        ]
+    assert said == [1, 60, 60]
+
+
+def kept_by(client: Client) -> asyncio.BaseTransport:
+    """Return the transport of the one connection that it keeps."""
+    if isinstance(client, Pool):
+        (connection,) = client._all
+        transport: asyncio.BaseTransport | None = connection._transport
+    else:
+        connector = client._session.connector
+        assert connector is not None
+        (((handler, _),),) = connector._conns.values()
+        transport = handler.transport
+    assert transport is not None
+    return transport
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (b"timeout=60, max=100", True),
+        (b"max=5, Timeout = 1", False),
+        (b"timeout=0", False),
+        (b"timeout=soon", True),
+        (b"idletimeout=0", True),
+    ],
+)
+async def test_a_server_that_says_when_it_hangs_up_is_asked_nothing_shortly_before(
+    said: bytes, kept: bool
+) -> None:
+    """What is asked then may cross with its leaving, and count as what may have been executed."""
+    server = Server(answers=[[OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: %b\r\n\r\n" % said)]])
+    async with listening(server.serve) as port, direct(port) as client:
+        for _ in range(2):
+            await ask(client)
+    assert server.connections == (1 if kept else 2)
+
+
+async def test_on_a_connection_that_was_lost_meanwhile_nothing_is_waited_for() -> None:
+    lost, loop = asyncio.Event(), asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    connection = Connection(loop, lambda _: lost.set(), asyncio.Semaphore())
+    await on_socket(ours, connection, loop, tls=None, name="")
+    theirs.close()
+    await asyncio.wait_for(lost.wait(), 10)
+    with pytest.raises(NotConnected):
+        await connection.exchange(
+            b"GET / HTTP/1.1\r\n\r\n",
+            bounds=BOUNDS,
+            room=asyncio.Semaphore(),
+            deadline=loop.time() + 10,
+        )

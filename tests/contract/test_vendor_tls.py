@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import gc
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from openai import AsyncOpenAI
 from tests.contract.rigs import a_request
 from turnmill_worker.http1.connection import Connection
 from turnmill_worker.http1.opening import Opener, Origin
-from turnmill_worker.http1.small_tls import SMALL, small_buffers
+from turnmill_worker.http1.small_tls import SMALL, encrypted
+from turnmill_worker.providers.connector import small_buffers
 from turnmill_worker.providers.openai.provider import OpenAIProvider
 
 pytestmark = pytest.mark.anyio
@@ -143,15 +145,16 @@ async def test_other_connections_of_the_process_are_as_they_were(
     assert await arrived(silent) == "request"
     context = ssl.create_default_context(cafile=certificate[0])
     port = int(str(provider._sdk.base_url.port))
+    _, ours = await opened(port, context)
     with small_buffers():
-        _, ours = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        _, behind_a_proxy = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     _, theirs = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-    sizes = [buffer_of(writer) for writer in (ours, theirs)]
-    for writer in (ours, theirs):
+    sizes = [buffer_of(writer) for writer in (ours, behind_a_proxy, theirs)]
+    for writer in (ours, behind_a_proxy, theirs):
         writer.close()
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    assert sizes == [SMALL, 256 * 1024]
+    assert sizes == [SMALL, SMALL, 256 * 1024]
 
 
 async def test_connections_that_share_a_buffer_read_what_is_theirs(
@@ -172,8 +175,7 @@ async def test_connections_that_share_a_buffer_read_what_is_theirs(
     trusting = ssl.create_default_context(cafile=certificate[0])
 
     async def ask(number: int) -> bool:
-        with small_buffers():
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+        reader, writer = await opened(port, trusting)
         line = b"%d " % number * 999 + b"\n"
         writer.write(line)
         heard = await reader.read(-1)
@@ -203,8 +205,7 @@ async def test_what_is_written_arrives_whole_however_slowly_it_is_read(
     server = await asyncio.start_server(hear, "127.0.0.1", 0, ssl=context, limit=1000)
     port = server.sockets[0].getsockname()[1]
     trusting = ssl.create_default_context(cafile=certificate[0])
-    with small_buffers():
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+    reader, writer = await opened(port, trusting)
     writer.write(said[:size])
     writer.write(memoryview(said)[:size])
     all_written.set()
@@ -247,6 +248,18 @@ async def test_whoever_gives_up_while_a_connection_is_opened_leaves_nothing_in_t
             break
     server.close()
     assert opened  # so every moment before that was tried
+
+
+async def opened(
+    port: int, context: ssl.SSLContext
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection of ours, for whoever reads and writes as by asyncio's."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    sock = socket.create_connection(("127.0.0.1", port))
+    transport = await encrypted(loop, sock, protocol, context, "127.0.0.1")
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 def buffer_of(writer: asyncio.StreamWriter) -> int:

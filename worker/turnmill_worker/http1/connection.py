@@ -8,7 +8,7 @@ from typing import cast
 
 from turnmill_worker.http1.answer import Answer
 from turnmill_worker.http1.body import Body
-from turnmill_worker.http1.failures import TimedOut
+from turnmill_worker.http1.failures import NotConnected, TimedOut
 from turnmill_worker.http1.reading import Bounds, Reading
 from turnmill_worker.http1.remains import unread
 from turnmill_worker.http1.stream import Stream
@@ -32,6 +32,7 @@ class Connection(asyncio.Protocol):
         "_sending",
         "_transport",
         "idle_since",
+        "kept_for",
     )
 
     def __init__(
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None  #: while the server takes no more
         self._ended = False  #: the server has said its last; over TLS the transport stands a while
         self.idle_since = 0.0
+        self.kept_for: int | None = None  #: seconds, as the server has said with its last answer
 
     @property
     def is_open(self) -> bool:
@@ -158,6 +160,7 @@ class Connection(asyncio.Protocol):
         if self._reading is not None:
             self._take_remains(self._reading, exc)
             self._reading.end(exc)
+        self._transport = None  # asyncio's cannot always be closed once more
         self.resume_writing()
         self._lost(self)
 
@@ -204,6 +207,7 @@ class Connection(asyncio.Protocol):
         """Hand the request over; False when an answer came before all of it had left."""
         transport = self._transport
         if transport is None:
+            reading.fail(NotConnected())  # it was lost before
             return False
         view, most = memoryview(request), self._piece
         for start in range(0, len(view), most):
@@ -222,6 +226,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, reading: Reading, *, whole: bool) -> None:
         self._reading = None
+        self.kept_for = reading.kept_for
         reading.let_go()
         if not (reading.complete and reading.reusable and whole):
             self.close()

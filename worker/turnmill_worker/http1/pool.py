@@ -23,6 +23,8 @@ _OPENED_AT_ONCE = 100
 #: So many connections in use are many. One that is idle for a moment was hardly given up by then.
 _MANY = 100
 _A_MOMENT_S = 0.05
+#: A server that says when it hangs up is asked nothing so shortly before: the two would cross.
+_BEFORE_S = 1.0
 #: Pieces of bodies that are made and handed over in one round of the event loop.
 _PIECES_AT_ONCE = 16
 
@@ -160,7 +162,10 @@ class Pool:
         return in_use >= _MANY and self._loop.time() - connection.idle_since < _A_MOMENT_S
 
     def _is_fresh(self, connection: Connection) -> bool:
-        return connection.is_open and self._loop.time() - connection.idle_since < self._keep_alive
+        kept_for = self._keep_alive
+        if connection.kept_for is not None:
+            kept_for = min(kept_for, connection.kept_for - _BEFORE_S)
+        return connection.is_open and self._loop.time() - connection.idle_since < kept_for
 
     async def _opened(self, within: timedelta, deadline: float) -> Connection:
         seconds = min(within, self._connect_within).total_seconds()

@@ -1,6 +1,7 @@
 """One answer, from its first byte to its last."""
 
 import asyncio
+import re
 from typing import NamedTuple
 
 from httptools import (
@@ -12,15 +13,14 @@ from httptools import (
 
 from turnmill_worker.http1.answer import Answer, Headers
 from turnmill_worker.http1.failures import CutShort, Failure, HungUp, Malformed, TimedOut, TooLarge
+from turnmill_worker.http1.heads import HEAD_BYTES_MAX, Heads
 
-#: Of an answer's head, and of all answers of the kind "103 Early Hints" before it: the SDKs' client
-#: reads a fifth of it.
-HEAD_BYTES_MAX = 512 * 1024
 FIELDS_MAX = 256
 #: Bytes on the wire for each byte of a body: what chunks of a single byte take.
 _OVERHEAD_MAX = 8
 #: Seconds that the body of a refusal may take, whose status has said it.
 REFUSAL_S = 5.0
+_TIMEOUT = re.compile(rb"(?i)\btimeout\s*=\s*(\d{1,6})\b")
 
 
 class Bounds(NamedTuple):
@@ -35,12 +35,14 @@ class Reading:
     """The answer to one request as it comes in: fed by its connection, awaited by its caller."""
 
     __slots__ = (
+        "_begun",
         "_body",
         "_bounds",
         "_chunked",
         "_failure",
         "_fields",
         "_headed",
+        "_heads",
         "_measured",
         "_parser",
         "_patience",
@@ -48,6 +50,7 @@ class Reading:
         "_status",
         "_waiter",
         "complete",
+        "kept_for",
         "reusable",
         "roomy",
     )
@@ -58,6 +61,8 @@ class Reading:
         self._parser: HttpResponseParser | None = None  # nearly all the time nothing has come yet
         self._fields: list[tuple[bytes, bytes]] = []
         self._body = bytearray()
+        self._begun: bytearray | None = None  #: of its heads, when they come in pieces
+        self._heads: Heads | None = None  #: where they could not be read as they came
         self._status = 0
         self._seen = 0
         self._headed = False
@@ -66,6 +71,7 @@ class Reading:
         self._failure: Failure | None = None
         self._patience: asyncio.TimerHandle | None = None  #: with the body of a refusal
         self.complete = False
+        self.kept_for: int | None = None  #: seconds, as the server says; then it hangs up
         self.reusable = False  #: the connection can take another request
         self.roomy = False  #: a large body was given room
 
@@ -109,19 +115,48 @@ class Reading:
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
         self._seen += len(data)
+        self._parse(data if self._heads is None else self._heads.take(data))
+        if not self.over and self._seen > self._most_bytes():
+            self.fail(TooLarge() if self._headed else Malformed())
+        elif self.wants_room:
+            self._wake()
+
+    def _parse(self, data: bytes) -> None:
         if self._parser is None:
             self._parser = self._made_parser()
+        is_read = True
         try:
             self._parser.feed_data(data)
         except HttpParserCallbackError as error:
             cause = error.__context__
             self.fail(cause if isinstance(cause, Failure) else Malformed())
-        except (HttpParserError, HttpParserUpgrade):
+        except HttpParserUpgrade:
             self.fail(Malformed())
-        if not self.over and self._seen > self._most_bytes():
-            self.fail(TooLarge() if self._headed else Malformed())
-        elif self.wants_room:
-            self._wake()
+        except HttpParserError:
+            is_read = False
+        if is_read:
+            self._keep(data)
+        else:
+            self._doubt(data)  # out here, so that what it raises has no other context
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what was read of heads, while there is no whole one."""
+        if self._headed or self._heads is not None:
+            self._begun = None
+        elif self._begun is None:
+            self._begun = bytearray(data)
+        else:
+            self._begun += data
+
+    def _doubt(self, data: bytes) -> None:
+        """Read it again from its beginning, where it may say a length twice; or give it up."""
+        said, self._begun = bytes(self._begun or b"") + data, None
+        if self._headed or self._heads is not None or b"content-length" not in said.lower():
+            self.fail(Malformed())
+            return
+        self._heads, self._parser = Heads(), None
+        self._fields.clear()
+        self._parse(self._heads.take(said))
 
     def end(self, error: Exception | None) -> None:
         """Note that the connection is gone."""
@@ -186,6 +221,8 @@ class Reading:
             elif name == b"transfer-encoding":
                 is_coded = True
                 self._chunked = value.rpartition(b",")[2].strip().lower() == b"chunked"
+            elif name == b"keep-alive" and (timeout := _TIMEOUT.search(value)):
+                self.kept_for = int(timeout[1])
         if is_coded and self._measured and not self._chunked:
             raise Malformed  # by the one it ends with the connection, by the other before that
         return 0 if self._chunked else said  # chunks go before a length
@@ -204,7 +241,8 @@ class Reading:
             return
         assert self._parser is not None
         # Whoever says twice how long it is, in two ways, may have meant the other one.
-        self.reusable = self._parser.should_keep_alive() and not (self._chunked and self._measured)
+        doubtful = self._heads is not None or (self._chunked and self._measured)
+        self.reusable = self._parser.should_keep_alive() and not doubtful
         self._end()
 
     @property

@@ -2,9 +2,9 @@
 
 asyncio's `SSLProtocol` allocates its buffer when it is made and keeps it as long as the connection:
 most of what a call in flight holds. Neither its size nor its class can be given to
-`create_connection`, `start_tls` or aiohttp, so the class is exchanged once for a subclass that
-asks a context variable: connections that are opened within `small_buffers` share a buffer with all
-others of their thread, and those of everybody else are as they were.
+`create_connection`; so `encrypted` runs a subclass of it on a plain transport, of whatever event
+loop. Its instances share a buffer with all others of their thread; other connections of the
+process are as they were.
 
 It can be shared since what is read leaves it at once: an event loop asks for a buffer, fills it,
 and has its bytes taken over by OpenSSL, before it turns to any other connection.
@@ -17,13 +17,13 @@ what it became is taken out after each. What it is to decrypt it is given in pie
 reason.
 """
 
+import asyncio
+import socket
 import ssl
 import threading
 from asyncio import sslproto
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 from turnmill_worker.http1.remains import unread
 
@@ -33,6 +33,8 @@ SMALL = 16 * 1024
 _PIECE = 1024
 #: OpenSSL is given so much at once of what was read: whole answers, mostly.
 _GIVEN = 4 * 1024
+#: Where the system knows it: what has come is acknowledged now, not with what we send next.
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 #: What OpenSSL raises where it has to hear something from the other side first.
 _AGAIN = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 #: What asyncio's keeps for each connection, as it stands in Python 3.11 to 3.13. They are too many
@@ -77,8 +79,6 @@ _KEPT = (
     "max_size",
 )
 
-_shares: ContextVar[bool] = ContextVar("turnmill_shares_tls_buffer", default=False)
-
 
 class _OfThread(threading.local):
     """What all event loops of a thread read into."""
@@ -94,34 +94,33 @@ _Theirs: Any = sslproto.SSLProtocol  # whose stubs do not know its state
 
 
 class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
-    """asyncio's own, without a buffer to itself where its context says so."""
+    """asyncio's own, without a buffer to itself."""
 
-    __slots__ = (*_KEPT, "_shares")
+    __slots__ = (*_KEPT, "_has_spoken")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._shares = _shares.get()
         # Of the class in asyncio's, which a slot hides.
         self._handshake_start_time = self._handshake_timeout_handle = None
         self._shutdown_timeout_handle = None
-        self.max_size = 0 if self._shares else super().max_size
+        self.max_size = 0
         super().__init__(*args, **kwargs)  # which makes its buffer of that size
-        if self._shares:
-            self.max_size = SMALL  # of what is read from OpenSSL at once
-            self._write_backlog: list[Any] = []  # an empty deque takes 700 bytes
+        self.max_size = SMALL  # of what is read from OpenSSL at once
+        self._write_backlog: list[Any] = []  # an empty deque takes 700 bytes
+        self._has_spoken = False  #: the server, of what it was asked
 
     def connection_made(self, transport: Any) -> None:
         """Begin the handshake; or hang up, where whoever wanted it has given up before that.
 
         asyncio's goes on then, with nobody left who would ever close it.
         """
-        if self._shares and self._app_transport is not None and self._app_transport._closed:
+        if transport.is_closing() or self._app_transport._closed:
             transport.abort()
         else:
             super().connection_made(transport)
 
     def connection_lost(self, exc: Any) -> None:
         """Read what had come before it was lost, which asyncio's lets go."""
-        if self._shares and exc is not None and self._is_open:
+        if exc is not None and self._is_open:
             for data in unread(self._transport):
                 self._incoming.write(data)
                 self._do_read()
@@ -129,16 +128,13 @@ class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
 
     def get_buffer(self, n: int) -> Any:
         """Return what is read into next; `buffer_updated` follows before anything else does."""
-        if not self._shares:
-            return super().get_buffer(n)
         self._ssl_buffer_view = _of_thread.buffer
         return self._ssl_buffer_view
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read; leave no buffer behind that nobody writes into."""
-        if not self._shares:
-            super().buffer_updated(nbytes)
-            return
+        if not self._has_spoken:
+            self._acknowledge()
         read = self._ssl_buffer_view[:nbytes]
         for start in range(0, nbytes, _GIVEN):
             self._ssl_buffer_view = read[start : start + _GIVEN]
@@ -150,8 +146,20 @@ class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
     def resume_writing(self) -> None:
         """Go on with what was not encrypted while the socket took no more."""
         super().resume_writing()
-        if self._shares and self._write_backlog and self._is_open:
+        if self._write_backlog and self._is_open:
             self._do_write()
+
+    def _acknowledge(self) -> None:
+        """Tell the server at once what we have got: its tickets, perhaps.
+
+        One that does not ask for TCP_NODELAY holds back what it says next until it knows. It may
+        refuse a request that we are still sending, and hang up on the rest: what it has held back
+        never leaves then.
+        """
+        if self._transport is not None and _QUICKACK is not None:
+            with suppress(OSError):
+                sock = self._transport.get_extra_info("socket")
+                sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     @property
     def _is_open(self) -> bool:
@@ -159,17 +167,13 @@ class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
 
     def _on_handshake_complete(self, handshake_exc: Any) -> None:
         super()._on_handshake_complete(handshake_exc)
-        if self._shares:
-            self._extra.pop("peercert", None)  # it was verified, and nobody asks for its names
+        self._extra.pop("peercert", None)  # it was verified, and nobody asks for its names
 
     def _do_read__copied(self) -> None:
         """Hand over what was decrypted, at once: what cannot be comes behind it.
 
         asyncio's forgets a whole answer that an alert, or nonsense, has come in one piece with.
         """
-        if not self._shares:
-            super()._do_read__copied()
-            return
         with suppress(*_AGAIN):
             while not self._app_reading_paused:
                 data = self._sslobj.read(self.max_size)
@@ -177,19 +181,17 @@ class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
                     self._call_eof_received()
                     self._start_shutdown()
                     return
+                self._has_spoken = True
                 self._app_protocol.data_received(data)  # which may want no more of it now
 
     def _fatal_error(self, *args: Any) -> None:
         """Hang up; nobody takes it for open until the loop comes to that."""
-        if self._shares and self._app_transport is not None:
+        if self._app_transport is not None:
             self._app_transport._closed = True
         super()._fatal_error(*args)
 
     def _do_write(self) -> None:
         """Encrypt what is to be written, and hand it over; nothing is left with OpenSSL."""
-        if not self._shares:
-            super()._do_write()
-            return
         sealed: list[bytes] = []
         with suppress(*_AGAIN):
             # What is left when the connection ends is encrypted in any case: its end comes behind.
@@ -214,13 +216,29 @@ class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
             del backlog[0]
 
 
-@contextmanager
-def small_buffers() -> Iterator[None]:
-    """Let connections that are opened in here, by this task, share a small buffer."""
-    if not issubclass(sslproto.SSLProtocol, SharingSSLProtocol):
-        sslproto.SSLProtocol = SharingSSLProtocol  # type: ignore[misc]
-    token = _shares.set(True)
+async def encrypted(
+    loop: asyncio.AbstractEventLoop,
+    sock: socket.socket,
+    protocol: asyncio.Protocol,
+    context: ssl.SSLContext,
+    name: str,
+) -> asyncio.Transport:
+    """Connect the protocol by TLS on a socket that is connected, and return what it writes to.
+
+    Raises OSError, and ValueError for a name that is none.
+    `name` is whom the certificate has to be of. The socket is the transport's from here on.
+    """
+    waiter: asyncio.Future[None] = loop.create_future()
     try:
-        yield
-    finally:
-        _shares.reset(token)
+        tls = SharingSSLProtocol(loop, protocol, context, waiter, server_hostname=name)
+    except BaseException:
+        sock.close()  # the name is none
+        raise
+    app_transport = cast(asyncio.Transport, tls._app_transport)
+    try:
+        await loop.create_connection(lambda: tls, sock=sock)
+        await waiter
+    except BaseException:
+        app_transport.abort()
+        raise
+    return app_transport

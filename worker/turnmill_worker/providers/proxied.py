@@ -10,7 +10,6 @@ from typing import Any
 
 import aiohttp
 import httpx2
-from aiohttp.client_proto import ResponseHandler
 
 from turnmill_worker.http1.answer import Answer, Headers
 from turnmill_worker.http1.body import Body
@@ -25,7 +24,7 @@ from turnmill_worker.http1.failures import (
     TooLarge,
 )
 from turnmill_worker.http1.reading import FIELDS_MAX, REFUSAL_S, Bounds
-from turnmill_worker.http1.small_tls import small_buffers
+from turnmill_worker.providers.connector import Connector, Unreadable
 
 _LARGE_REQUEST = 2**20
 #: Of one header with its name: as much as the SDKs' client reads of all together.
@@ -39,16 +38,10 @@ _FAILURES: tuple[tuple[type[Exception], type[Failure]], ...] = (
     (TimeoutError, TimedOut),
     (aiohttp.ClientPayloadError, CutShort),
     (aiohttp.ClientResponseError, Malformed),
+    (Unreadable, Malformed),
     (aiohttp.ClientError, HungUp),
     (OSError, HungUp),
 )
-
-
-class _Connector(aiohttp.TCPConnector):
-    # Not `connect`: most calls take a connection that is open already, and need no buffer.
-    async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
-        with small_buffers():
-            return await super()._create_connection(*args, **kwargs)
 
 
 class Proxied:
@@ -68,7 +61,7 @@ class Proxied:
         self._base_url = base_url
         self._connect_within = connect_within
         self._session = aiohttp.ClientSession(
-            connector=_Connector(
+            connector=Connector(
                 limit=most,
                 keepalive_timeout=keep_alive.total_seconds(),
                 # The same roots of trust as the SDK's own client.

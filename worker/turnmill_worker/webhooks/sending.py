@@ -12,8 +12,8 @@ from turnmill.net.public_address import Address, Reach, Target, target_of
 from turnmill.store.hook_records import Sent
 from turnmill_worker.http1.connection import Connection
 from turnmill_worker.http1.failures import Failure
+from turnmill_worker.http1.opening import on_socket
 from turnmill_worker.http1.reading import Bounds
-from turnmill_worker.http1.small_tls import small_buffers
 from turnmill_worker.webhooks.signing import Signed
 
 #: Of all that a request takes: looking up, connecting, TLS, and until the answer has a status.
@@ -86,18 +86,12 @@ async def _open(target: Target, address: Address) -> Connection:
     try:
         sock.setblocking(False)
         await loop.sock_connect(sock, (str(address), target.port))
-        is_tls = target.scheme == "https"
-        with small_buffers():
-            _, connection = await loop.create_connection(
-                lambda: Connection(loop, lambda _: None, asyncio.Semaphore(1)),
-                sock=sock,
-                ssl=_tls() if is_tls else None,
-                server_hostname=target.host if is_tls else None,
-            )
     except BaseException:
         sock.close()
         raise
-    return connection
+    connection = Connection(loop, lambda _: None, asyncio.Semaphore(1))
+    is_tls = target.scheme == "https"
+    return await on_socket(sock, connection, loop, tls=_tls() if is_tls else None, name=target.host)
 
 
 def _bytes_of(target: Target, request: Signed) -> bytes:
