@@ -19,7 +19,7 @@ from turnmill.domain.hearing import asked
 from turnmill.net.public_address import Reach
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.hook_records import DeliveryState, Sent, Webhook
+from turnmill.store.hook_records import DeliveryState, Room, Sent, Webhook
 from turnmill.store.nouns import delivering, sessions, webhooks
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.hook_tables import deliveries
@@ -111,6 +111,11 @@ def answered(store: Database, count: int = 1) -> Any:
 def now(store: Database, hook: Webhook) -> Webhook:
     with store.begin() as conn:
         return webhooks.get(conn, hook.id)
+
+
+def room(hook: Webhook, most: int) -> Room:
+    """Return room for so many deliveries to it."""
+    return Room(most=most, quick={hook.id: most}, others={}, most_of_others=0)
 
 
 def log(store: Database, hook: Webhook) -> list[Any]:
@@ -213,9 +218,7 @@ def test_tries_come_to_a_day_and_then_the_webhook_is_parked_which_is_an_event(
         divide(store)
         hurry(store)
         with store.begin() as conn:
-            (one, *rest) = delivering.claim(
-                conn, busy=[], limit=9, each=9, lease=timedelta(minutes=1)
-            )
+            (one, *rest) = delivering.claim(conn, room=room(hook, 9), lease=timedelta(minutes=1))
             assert delivering.settle(conn, one, Sent(ok=False, error_code="timeout"))
             for other in rest:
                 assert delivering.settle(conn, other, Sent(ok=True, status=204))
@@ -225,7 +228,7 @@ def test_tries_come_to_a_day_and_then_the_webhook_is_parked_which_is_an_event(
     with store.begin() as conn:
         parked = select(events.c.session_id).where(events.c.kind == "webhook.parked")
         assert conn.scalars(parked).all() == [hook.id]
-        assert delivering.claim(conn, busy=[], limit=9, each=9, lease=timedelta(0)) == []
+        assert delivering.claim(conn, room=room(hook, 9), lease=timedelta(0)) == []
 
 
 def divide(store: Database) -> None:
@@ -292,14 +295,14 @@ async def test_while_secrets_overlap_both_sign_and_then_the_new_one_alone(store:
 
 
 def test_who_was_late_writes_nothing_of_what_another_one_has_sent(store: Database) -> None:
-    created(store, "http://a.example/")
+    hook = created(store, "http://a.example/")
     answered(store)
     divide(store)
     with store.begin() as conn:
-        (late,) = delivering.claim(conn, busy=[], limit=1, each=1, lease=timedelta(0))
+        (late,) = delivering.claim(conn, room=room(hook, 1), lease=timedelta(0))
     hurry(store)
     with store.begin() as conn:
-        (holder,) = delivering.claim(conn, busy=[], limit=1, each=1, lease=timedelta(minutes=1))
+        (holder,) = delivering.claim(conn, room=room(hook, 1), lease=timedelta(minutes=1))
         assert delivering.settle(conn, holder, Sent(ok=True, status=204))
         assert not delivering.settle(conn, late, Sent(ok=False, error_code="timeout"))
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from turnmill.domain.errors import AddressRefused, NotReached
-from turnmill.net.public_address import Address, Reach, Target, target_of
+from turnmill.net.public_address import Address, Target, target_of
 from turnmill.store.hook_records import Sent
 from turnmill_worker.http1.connection import Connection
 from turnmill_worker.http1.failures import Failure
 from turnmill_worker.http1.reading import Bounds
 from turnmill_worker.http1.small_tls import small_buffers
+from turnmill_worker.webhooks.names import Names
 from turnmill_worker.webhooks.signing import Signed
 
 #: Of all that a request takes: looking up, connecting, TLS, and until the answer has a status.
@@ -24,7 +25,7 @@ _GONE = 410
 _BOUNDS = Bounds(body=64 * 1024, refusal=64 * 1024, large=64 * 1024)
 
 
-async def send(url: str, request: Signed, reach: Reach, *, timeout: float = TIMEOUT) -> Sent:
+async def send(url: str, request: Signed, names: Names, *, timeout: float = TIMEOUT) -> Sent:
     """Post it once, and return what came of that; raises nothing.
 
     The name is resolved once, all that it means may be reached, and that is connected to. No
@@ -34,7 +35,7 @@ async def send(url: str, request: Signed, reach: Reach, *, timeout: float = TIME
     status, code = None, None
     try:
         async with asyncio.timeout(timeout):
-            status = await _posted(target_of(url), request, reach, timeout=timeout)
+            status = await _posted(target_of(url), request, names, timeout=timeout)
     except TimeoutError:
         code = "timeout"
     except (AddressRefused, NotReached) as error:
@@ -50,27 +51,32 @@ async def send(url: str, request: Signed, reach: Reach, *, timeout: float = TIME
     return Sent(ok=ok, status=status, error_code=code, took_ms=took, gone=status == _GONE)
 
 
-async def _posted(target: Target, request: Signed, reach: Reach, *, timeout: float) -> int:
-    addresses = await reach.resolve_async(target, timeout=timeout)
+async def _posted(target: Target, request: Signed, names: Names, *, timeout: float) -> int:
     loop = asyncio.get_running_loop()
-    connection = await _connected(target, addresses[:_MOST_ADDRESSES])
+    until = loop.time() + timeout
+    addresses = await names.addresses_of(target)
+    connection = await _connected(target, addresses[:_MOST_ADDRESSES], until=until)
     try:
         async with connection.stream(
             _bytes_of(target, request),
             bounds=_BOUNDS,
             silence=timeout,
-            deadline=loop.time() + timeout,
+            deadline=until,
         ) as answer:
             return answer.status
     finally:
         connection.close()
 
 
-async def _connected(target: Target, addresses: Sequence[Address]) -> Connection:
+async def _connected(target: Target, addresses: Sequence[Address], *, until: float) -> Connection:
+    """Connect to the first that answers; one that does not leaves the others a share of the time."""
+    now = asyncio.get_running_loop().time
     failure: OSError = OSError("no address")
-    for address in addresses:
+    for tried, address in enumerate(addresses):
+        share = (until - now()) / (len(addresses) - tried)
         try:
-            return await _open(target, address)
+            async with asyncio.timeout(share):
+                return await _open(target, address)
         except ssl.SSLError:
             raise
         except OSError as error:
