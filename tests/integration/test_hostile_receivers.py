@@ -57,8 +57,11 @@ async def hanging() -> AsyncIterator[str]:
     """Somebody who takes requests and answers none."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        try:
+            with suppress(ConnectionError):
+                await reader.read()
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
