@@ -188,16 +188,22 @@ async def test_an_address_that_takes_nothing_leaves_time_for_the_next_one(full: 
         return face("127.0.0.2", port) + face("127.0.0.1", port)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 204 Fine\r\n\r\n")
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 204 Fine\r\n\r\n")
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        served.append(True)
 
+    served: list[bool] = []
     server = await asyncio.start_server(serve, "127.0.0.1", full)
     async with server:
         url, names = f"http://a.example:{full}/", Names(reach_of(lookup))
         sent = await sending.send(url, REQUEST, names, timeout=1)
         fetched = await asyncio.to_thread(reach_of(lookup).connect, target_of(url), timeout=1)
         fetched.close()
+        await until(lambda: len(served) == 2)
     assert sent.ok
 
 

@@ -6,6 +6,9 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
+
+import aiohappyeyeballs
 
 from turnmill.domain.errors import AddressRefused, NotReached
 from turnmill.net.public_address import Address, Target, target_of
@@ -20,6 +23,8 @@ from turnmill_worker.webhooks.signing import Signed
 #: Of all that a request takes: looking up, connecting, TLS, and until the answer has a status.
 TIMEOUT = 15.0
 _MOST_ADDRESSES = 4
+#: Of an address that does not answer: the next one is tried beside it.
+_NEXT_AFTER_S = 0.25
 _GONE = 410
 #: Of an answer its head is read, and no more: the status says it.
 _BOUNDS = Bounds(body=64 * 1024, refusal=64 * 1024, large=64 * 1024)
@@ -55,7 +60,7 @@ async def _posted(target: Target, request: Signed, names: Names, *, timeout: flo
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout
     addresses = await names.addresses_of(target)
-    connection = await _connected(target, addresses[:_MOST_ADDRESSES], until=until)
+    connection = await _connected(target, addresses[:_MOST_ADDRESSES])
     try:
         async with connection.stream(
             _bytes_of(target, request),
@@ -68,30 +73,15 @@ async def _posted(target: Target, request: Signed, names: Names, *, timeout: flo
         connection.close()
 
 
-async def _connected(target: Target, addresses: Sequence[Address], *, until: float) -> Connection:
-    """Connect to the first that answers; one that does not leaves the others a share of the time."""
-    now = asyncio.get_running_loop().time
-    failure: OSError = OSError("no address")
-    for tried, address in enumerate(addresses):
-        share = (until - now()) / (len(addresses) - tried)
-        try:
-            async with asyncio.timeout(share):
-                return await _open(target, address)
-        except ssl.SSLError:
-            raise
-        except OSError as error:
-            failure = error
-    raise failure
-
-
-async def _open(target: Target, address: Address) -> Connection:
-    """Connect to the address itself; the certificate has to be of the name."""
+async def _connected(target: Target, addresses: Sequence[Address]) -> Connection:
+    """Connect to an address itself, the one that answers; the certificate has to be of the name."""
     loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = await aiohappyeyeballs.start_connection(
+        [_as_looked_up(one, target.port) for one in addresses],
+        happy_eyeballs_delay=_NEXT_AFTER_S,
+        loop=loop,
+    )
     try:
-        sock.setblocking(False)
-        await loop.sock_connect(sock, (str(address), target.port))
         is_tls = target.scheme == "https"
         with small_buffers():
             _, connection = await loop.create_connection(
@@ -104,6 +94,11 @@ async def _open(target: Target, address: Address) -> Connection:
         sock.close()
         raise
     return connection
+
+
+def _as_looked_up(address: Address, port: int) -> tuple[Any, Any, int, str, Any]:
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(address), port)
 
 
 def _bytes_of(target: Target, request: Signed) -> bytes:
