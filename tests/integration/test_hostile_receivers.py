@@ -16,7 +16,8 @@ from sqlalchemy import Text, type_coerce, update
 
 from tests import steps
 from tests.connections.certificates import make_certificates
-from tests.integration.test_webhooks import answered, created, listening, log, now, until
+from tests.integration.test_webhooks import answered, created, hurry, listening, log, now, until
+from tests.keyed import encrypted
 from turnmill.domain.errors import NotReached
 from turnmill.net.public_address import Reach, target_of
 from turnmill.store.database import Database
@@ -337,3 +338,23 @@ async def test_a_secret_that_cannot_be_read_is_in_no_other_ones_way(store: Datab
                 await until(lambda one=one: all(it.error_code for it in log(store, one)))
     assert not bad.heard
     assert {it.error_code for it in log(store, broken[1])} == {"data_key_missing"}
+
+
+async def test_words_that_cannot_be_decrypted_here_are_a_try_that_came_to_nothing(
+    store: Database,
+) -> None:
+    async with listening() as wordy, listening() as terse:
+        with_words = created(store, wordy.url, content=True)
+        without = created(store, terse.url)
+        with encrypted(store) as keys:
+            answered(store)
+        async with posting(store, Reach.of(HERE), timeout=5):
+            await until(lambda: all_taken(store, without, 1))
+            await until(lambda: [it.error_code for it in log(store, with_words)] != [None])
+        (one,) = log(store, with_words)
+        assert (one.state, one.error_code, wordy.heard) == ("due", "data_key_missing", [])
+        hurry(store)
+        with encrypted(store, keys):
+            async with posting(store, Reach.of(HERE), timeout=5):
+                await until(lambda: all_taken(store, with_words, 1))
+    assert b'"content"' in wordy.heard[0][1]
