@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from standardwebhooks import Webhook as Verifier
 
 from tests import rows, steps
+from turnmill.domain.errors import MoveRefused
 from turnmill.domain.hearing import asked
 from turnmill.net.public_address import Reach
 from turnmill.new_ids import new_id
@@ -273,6 +274,25 @@ async def test_what_was_sent_is_sent_again_by_id_or_by_time(store: Database) -> 
                 assert webhooks.replay(conn, hook.id, since=since) == 3
                 assert webhooks.replay(conn, hook.id, since=since, until=since) == 0
             await until(lambda: len(address.heard) == 7)
+
+
+async def test_no_more_is_sent_again_than_may_wait_so_that_nothing_new_is_missed(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MOST_WAITING", 3)
+    hook = created(store, "http://a.example/")
+    answered(store, 4)
+    divide(store)
+    with store.begin() as conn:
+        for one in delivering.claim(conn, room=room(hook, 3), lease=timedelta(minutes=1)):
+            delivering.settle(conn, one, Sent(ok=True, status=204))
+    sent = [one.id for one in log(store, hook) if one.state == "delivered"]
+    since = datetime.now(UTC) - timedelta(hours=1)
+    with store.begin() as conn:
+        with pytest.raises(MoveRefused):  # one waits, and three more would
+            webhooks.replay(conn, hook.id, since=since)
+        assert now(store, hook).waiting == 1
+        assert webhooks.replay(conn, hook.id, delivery_ids=sent[:2]) == 2
 
 
 async def test_while_secrets_overlap_both_sign_and_then_the_new_one_alone(store: Database) -> None:

@@ -114,7 +114,9 @@ async def test_no_private_address_is_connected_to_in_whatever_form_it_is_named(
 async def test_a_name_with_a_private_face_reaches_nobody(
     faces: tuple[str, ...], dialled: list[str]
 ) -> None:
-    sent = await sending.send("http://a.example/", REQUEST, Names(Reach(lookup=answers(faces))), timeout=2)
+    sent = await sending.send(
+        "http://a.example/", REQUEST, Names(Reach(lookup=answers(faces))), timeout=2
+    )
     assert sent.error_code == "address_refused"
     assert dialled == []
 

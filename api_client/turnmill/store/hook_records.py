@@ -8,6 +8,9 @@ from uuid import UUID
 
 from turnmill.domain.ids import SessionId, TurnId
 
+#: That may wait for one webhook; what happens then is counted as missed.
+MOST_WAITING = 100_000
+
 
 class DeliveryState(StrEnum):
     """Where a delivery stands."""

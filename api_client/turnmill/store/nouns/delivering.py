@@ -18,7 +18,7 @@ from turnmill.domain.hearing import Asked
 from turnmill.domain.states import EventKind
 from turnmill.new_ids import new_id
 from turnmill.store.codec import shown_parts
-from turnmill.store.hook_records import DeliveryState, Room, Sent, ToSend
+from turnmill.store.hook_records import MOST_WAITING, DeliveryState, Room, Sent, ToSend
 from turnmill.store.nouns import reading
 from turnmill.store.nouns.events import GAP, Event
 from turnmill.store.nouns.reading import Hold
@@ -29,8 +29,6 @@ from turnmill.store.schema.tables import messages
 from turnmill.store.types import db_after, db_asof, db_now, insert_into
 from turnmill.store.vaults import plain
 
-#: That may wait for one webhook; what comes then is counted as missed.
-MOST_WAITING = 100_000
 _AT_ONCE = 200
 #: Of a reply; the rest is left out, and that is said.
 MOST_CHARACTERS = 200_000
