@@ -334,8 +334,7 @@ async def test_a_secret_that_cannot_be_read_is_in_no_other_ones_way(store: Datab
                 conn.execute(of.values(secret=type_coerce(secret, Text)))
         async with posting(store, Reach.of(HERE), timeout=5):
             await until(lambda: all_taken(store, hook, 3))
-            for one in broken:
-                await until(lambda one=one: all(it.error_code for it in log(store, one)))
+            await until(lambda: all(it.error_code for one in broken for it in log(store, one)))
     assert not bad.heard
     assert {it.error_code for it in log(store, broken[1])} == {"data_key_missing"}
 
