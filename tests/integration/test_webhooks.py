@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from standardwebhooks import Webhook as Verifier
 
 from tests import rows, steps
@@ -337,3 +339,36 @@ def test_of_events_of_sessions_those_are_written_that_a_webhook_wants(store: Dat
         webhooks.remove(conn, hook.id)
         sessions.pause(conn, line)
         assert conn.scalars(select(events.c.kind)).all() == ["session.paused"]
+
+
+def test_a_webhook_that_is_removed_while_it_is_being_parked_is_gone_and_nobody_fails(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = created(store, "http://a.example/")
+    answered(store)
+    divide(store)
+    with store.begin() as conn:
+        (one,) = delivering.claim(conn, room=room(hook, 1), lease=timedelta(minutes=1))
+    park = delivering.park
+
+    def removed_meanwhile(conn: Any, *given: Any, **options: Any) -> None:
+        removing.append(pool.submit(store.run, webhooks.remove, hook.id))
+        deadline = time.monotonic() + 20
+        while not waits(store) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        park(conn, *given, **options)
+
+    removing: list[Future[None]] = []
+    monkeypatch.setattr(delivering, "park", removed_meanwhile)
+    with ThreadPoolExecutor(1) as pool:
+        assert store.run(delivering.settle, one, Sent(ok=False, status=410, gone=True))
+        removing[0].result(timeout=20)
+    with store.begin() as conn:
+        assert webhooks.find(conn) == []
+
+
+def waits(store: Database) -> bool:
+    """Tell whether somebody waits for a lock."""
+    with store.begin() as conn:
+        found = conn.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1"))
+        return found.first() is not None

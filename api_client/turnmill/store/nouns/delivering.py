@@ -195,6 +195,8 @@ def settle(conn: Connection, one: ToSend, sent: Sent) -> bool:
         "took_ms": sent.took_ms,
     }
     is_last = sent.gone or one.tries > len(PAUSES)
+    if is_last and not sent.ok:  # who removes or releases it locks it before its deliveries, too
+        conn.execute(select(webhooks.c.id).where(webhooks.c.id == one.webhook_id).with_for_update())
     if sent.ok or is_last:
         state = DeliveryState.DELIVERED if sent.ok else DeliveryState.PARKED
         values |= {"state": state.value, "due_at": None, "ended_at": db_now()}
