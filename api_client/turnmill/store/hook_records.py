@@ -85,8 +85,9 @@ class Room:
     """How many deliveries a process may begin to send."""
 
     most: int  #: in all
-    quick: Mapping[UUID, int]  #: to webhooks that answer well
-    others: Mapping[UUID, int]  #: to those of all others that it has to do with; else it is one
+    quick: Mapping[UUID, int] = field(repr=False)  #: to webhooks that answer well
+    #: To those of all others that it has to do with; else it is one.
+    others: Mapping[UUID, int] = field(repr=False)
     most_of_others: int  #: to all others together
 
     def to(self, webhook: UUID) -> int:
