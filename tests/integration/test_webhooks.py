@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,15 +13,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from standardwebhooks import Webhook as Verifier
 
 from tests import rows, steps
+from turnmill.domain.errors import MoveRefused
 from turnmill.domain.hearing import asked
 from turnmill.net.public_address import Reach
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.hook_records import DeliveryState, Sent, Webhook
+from turnmill.store.hook_records import DeliveryState, Room, Sent, Webhook
 from turnmill.store.nouns import delivering, sessions, webhooks
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.hook_tables import deliveries
@@ -111,6 +114,11 @@ def answered(store: Database, count: int = 1) -> Any:
 def now(store: Database, hook: Webhook) -> Webhook:
     with store.begin() as conn:
         return webhooks.get(conn, hook.id)
+
+
+def room(hook: Webhook, most: int) -> Room:
+    """Return room for so many deliveries to it."""
+    return Room(most=most, quick={hook.id: most}, others={}, most_of_others=0)
 
 
 def log(store: Database, hook: Webhook) -> list[Any]:
@@ -213,9 +221,7 @@ def test_tries_come_to_a_day_and_then_the_webhook_is_parked_which_is_an_event(
         divide(store)
         hurry(store)
         with store.begin() as conn:
-            (one, *rest) = delivering.claim(
-                conn, busy=[], limit=9, each=9, lease=timedelta(minutes=1)
-            )
+            (one, *rest) = delivering.claim(conn, room=room(hook, 9), lease=timedelta(minutes=1))
             assert delivering.settle(conn, one, Sent(ok=False, error_code="timeout"))
             for other in rest:
                 assert delivering.settle(conn, other, Sent(ok=True, status=204))
@@ -225,7 +231,7 @@ def test_tries_come_to_a_day_and_then_the_webhook_is_parked_which_is_an_event(
     with store.begin() as conn:
         parked = select(events.c.session_id).where(events.c.kind == "webhook.parked")
         assert conn.scalars(parked).all() == [hook.id]
-        assert delivering.claim(conn, busy=[], limit=9, each=9, lease=timedelta(0)) == []
+        assert delivering.claim(conn, room=room(hook, 9), lease=timedelta(0)) == []
 
 
 def divide(store: Database) -> None:
@@ -272,6 +278,25 @@ async def test_what_was_sent_is_sent_again_by_id_or_by_time(store: Database) -> 
             await until(lambda: len(address.heard) == 7)
 
 
+async def test_no_more_is_sent_again_than_may_wait_so_that_nothing_new_is_missed(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MOST_WAITING", 3)
+    hook = created(store, "http://a.example/")
+    answered(store, 4)
+    divide(store)
+    with store.begin() as conn:
+        for one in delivering.claim(conn, room=room(hook, 3), lease=timedelta(minutes=1)):
+            delivering.settle(conn, one, Sent(ok=True, status=204))
+    sent = [one.id for one in log(store, hook) if one.state == "delivered"]
+    since = datetime.now(UTC) - timedelta(hours=1)
+    with store.begin() as conn:
+        with pytest.raises(MoveRefused):  # one waits, and three more would
+            webhooks.replay(conn, hook.id, since=since)
+        assert now(store, hook).waiting == 1
+        assert webhooks.replay(conn, hook.id, delivery_ids=sent[:2]) == 2
+
+
 async def test_while_secrets_overlap_both_sign_and_then_the_new_one_alone(store: Database) -> None:
     async with listening() as address:
         hook = created(store, address.url)
@@ -292,14 +317,14 @@ async def test_while_secrets_overlap_both_sign_and_then_the_new_one_alone(store:
 
 
 def test_who_was_late_writes_nothing_of_what_another_one_has_sent(store: Database) -> None:
-    created(store, "http://a.example/")
+    hook = created(store, "http://a.example/")
     answered(store)
     divide(store)
     with store.begin() as conn:
-        (late,) = delivering.claim(conn, busy=[], limit=1, each=1, lease=timedelta(0))
+        (late,) = delivering.claim(conn, room=room(hook, 1), lease=timedelta(0))
     hurry(store)
     with store.begin() as conn:
-        (holder,) = delivering.claim(conn, busy=[], limit=1, each=1, lease=timedelta(minutes=1))
+        (holder,) = delivering.claim(conn, room=room(hook, 1), lease=timedelta(minutes=1))
         assert delivering.settle(conn, holder, Sent(ok=True, status=204))
         assert not delivering.settle(conn, late, Sent(ok=False, error_code="timeout"))
 
@@ -314,3 +339,36 @@ def test_of_events_of_sessions_those_are_written_that_a_webhook_wants(store: Dat
         webhooks.remove(conn, hook.id)
         sessions.pause(conn, line)
         assert conn.scalars(select(events.c.kind)).all() == ["session.paused"]
+
+
+def test_a_webhook_that_is_removed_while_it_is_being_parked_is_gone_and_nobody_fails(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = created(store, "http://a.example/")
+    answered(store)
+    divide(store)
+    with store.begin() as conn:
+        (one,) = delivering.claim(conn, room=room(hook, 1), lease=timedelta(minutes=1))
+    park = delivering.park
+
+    def removed_meanwhile(conn: Any, *given: Any, **options: Any) -> None:
+        removing.append(pool.submit(store.run, webhooks.remove, hook.id))
+        deadline = time.monotonic() + 20
+        while not waits(store) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        park(conn, *given, **options)
+
+    removing: list[Future[None]] = []
+    monkeypatch.setattr(delivering, "park", removed_meanwhile)
+    with ThreadPoolExecutor(1) as pool:
+        assert store.run(delivering.settle, one, Sent(ok=False, status=410, gone=True))
+        removing[0].result(timeout=20)
+    with store.begin() as conn:
+        assert webhooks.find(conn) == []
+
+
+def waits(store: Database) -> bool:
+    """Tell whether somebody waits for a lock."""
+    with store.begin() as conn:
+        found = conn.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1"))
+        return found.first() is not None

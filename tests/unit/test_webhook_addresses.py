@@ -11,6 +11,7 @@ import pytest
 
 from turnmill.net.public_address import Reach
 from turnmill_worker.webhooks import sending
+from turnmill_worker.webhooks.names import Names
 from turnmill_worker.webhooks.signing import Signed
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +105,7 @@ async def test_no_private_address_is_connected_to_in_whatever_form_it_is_named(
 ) -> None:
     # Whoever takes it for a name learns that it means the same.
     reach = Reach(lookup=answers(("127.0.0.1",)))
-    sent = await sending.send(f"{scheme}://{host}/hook", REQUEST, reach, timeout=2)
+    sent = await sending.send(f"{scheme}://{host}/hook", REQUEST, Names(reach), timeout=2)
     assert (sent.ok, sent.status) == (False, None)
     assert dialled == []
 
@@ -113,7 +114,9 @@ async def test_no_private_address_is_connected_to_in_whatever_form_it_is_named(
 async def test_a_name_with_a_private_face_reaches_nobody(
     faces: tuple[str, ...], dialled: list[str]
 ) -> None:
-    sent = await sending.send("http://a.example/", REQUEST, Reach(lookup=answers(faces)), timeout=2)
+    sent = await sending.send(
+        "http://a.example/", REQUEST, Names(Reach(lookup=answers(faces))), timeout=2
+    )
     assert sent.error_code == "address_refused"
     assert dialled == []
 
@@ -123,7 +126,7 @@ async def test_a_resolver_that_changes_its_answer_is_asked_once_and_that_is_conn
     second: tuple[str, ...], dialled: list[str]
 ) -> None:
     reach = Reach(lookup=answers(("1.1.1.1", "2606:4700::1111"), second))
-    sent = await sending.send("http://a.example/", REQUEST, reach, timeout=2)
+    sent = await sending.send("http://a.example/", REQUEST, Names(reach), timeout=2)
     assert not sent.ok
     assert dialled == ["1.1.1.1", "2606:4700::1111"]
 
@@ -133,7 +136,7 @@ async def test_a_resolver_that_changes_its_answer_is_asked_once_and_that_is_conn
 async def test_no_redirect_is_followed(status: str, host: str, dialled: list[str]) -> None:
     reach = Reach.of(["127.0.0.1/32"])
     async with serving(status, f"Location: http://{host}/") as (port, heard):
-        sent = await sending.send(f"http://127.0.0.1:{port}/", REQUEST, reach, timeout=5)
+        sent = await sending.send(f"http://127.0.0.1:{port}/", REQUEST, Names(reach), timeout=5)
     assert (sent.ok, sent.error_code) == (False, f"http_{status[:3]}")
     assert len(heard) == 1 and dialled == ["127.0.0.1"]
 
@@ -143,8 +146,8 @@ async def test_networks_that_an_operator_has_named_are_reached_and_their_neighbo
 ) -> None:
     reach = Reach.of(["127.0.0.1/32"])
     async with serving("204 Fine") as (port, heard):
-        assert (await sending.send(f"http://127.0.0.1:{port}/a?b=c", REQUEST, reach)).ok
-        assert not (await sending.send(f"http://127.0.0.2:{port}/", REQUEST, reach)).ok
+        assert (await sending.send(f"http://127.0.0.1:{port}/a?b=c", REQUEST, Names(reach))).ok
+        assert not (await sending.send(f"http://127.0.0.2:{port}/", REQUEST, Names(reach))).ok
     assert heard[0].startswith(b"POST /a?b=c HTTP/1.1\r\n")
     assert dialled == ["127.0.0.1"]
 
@@ -155,7 +158,7 @@ async def test_the_environments_proxy_is_not_used(
     for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9/")
     reach = Reach(lookup=answers(("1.1.1.1",)))
-    assert not (await sending.send("http://a.example/", REQUEST, reach, timeout=2)).ok
+    assert not (await sending.send("http://a.example/", REQUEST, Names(reach), timeout=2)).ok
     assert dialled == ["1.1.1.1"]
 
 
@@ -176,6 +179,6 @@ async def test_an_answer_that_never_ends_takes_its_time_and_no_more(dialled: lis
     async with server:
         port = server.sockets[0].getsockname()[1]
         reach = Reach.of(["127.0.0.1/32"])
-        sent = await sending.send(f"http://127.0.0.1:{port}/", REQUEST, reach, timeout=0.3)
+        sent = await sending.send(f"http://127.0.0.1:{port}/", REQUEST, Names(reach), timeout=0.3)
         await asyncio.wait_for(over.wait(), timeout=10)
     assert not sent.ok and sent.took_ms < 3_000

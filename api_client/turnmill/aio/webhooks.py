@@ -86,7 +86,8 @@ class AsyncWebhooks:
     ) -> int:
         """Send again what is in the log: those deliveries, or of what happened in that time.
 
-        Returns how many that are. Each has the id that it had before.
+        Returns how many that are. Each has the id that it had before. Raises MoveRefused for more
+        than may wait: 100,000, with what waits already.
         """
         verb = webhooks.replay(webhook, deliveries=deliveries, since=since, until=until)
         return await self._executor.run(verb)

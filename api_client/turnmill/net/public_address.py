@@ -4,7 +4,6 @@ A name is resolved once, all that it resolves to is looked at, and what was look
 connected to: a name that means something else a moment later reaches nothing.
 """
 
-import asyncio
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -100,22 +100,36 @@ class Reach:
         One that may not refuses them all: a name with two faces is not given the choice. Raises
         AddressRefused, or NotReached for a name that nobody knows, or not in time.
         """
-        found = [target.literal] if target.literal else _looked_up(target, self.lookup, timeout)
-        for one in found:
-            self.require(one)
-        return found
+        found = [target.literal] if target.literal else _in_time(target, self.lookup, timeout)
+        return self.checked(found)
 
-    async def resolve_async(self, target: Target, *, timeout: float) -> list[Address]:
-        """Do what `resolve` does, on an event loop."""
-        return await asyncio.to_thread(self.resolve, target, timeout=timeout)
+    def look_up(self, target: Target) -> list[Address]:
+        """Do what `resolve` does, for as long as the resolver takes: on a thread of its own."""
+        return self.checked([target.literal] if target.literal else _found(target, self.lookup))
+
+    def checked(self, addresses: Sequence[Address]) -> list[Address]:
+        """Return them where each may be reached; raises AddressRefused."""
+        for one in addresses:
+            self.require(one)
+        return [*addresses]
 
     def connect(self, target: Target, *, timeout: float) -> socket.socket:
-        """Return a connection to one of the host's addresses. Blocks; raises as `resolve` does."""
-        for address in self.resolve(target, timeout=timeout)[:_MOST_ADDRESSES]:
+        """Return a connection to one of the host's addresses. Blocks; raises as `resolve` does.
+
+        All of it takes `timeout` at the most. An address that does not answer leaves the others
+        their share of what is left.
+        """
+        until = monotonic() + timeout
+        addresses = self.resolve(target, timeout=timeout)[:_MOST_ADDRESSES]
+        for tried, address in enumerate(addresses):
+            share = (until - monotonic()) / (len(addresses) - tried)
+            if share <= 0:
+                break
             try:
-                made = socket.create_connection((str(address), target.port), timeout=timeout)
+                made = socket.create_connection((str(address), target.port), timeout=share)
             except OSError:
                 continue
+            made.settimeout(timeout)
             return made
         raise NotReached("nobody answers there")
 
@@ -211,16 +225,16 @@ def _name(host: str) -> str:
     return name
 
 
-def _looked_up(target: Target, lookup: Lookup, timeout: float) -> list[Address]:
+def _in_time(target: Target, lookup: Lookup, timeout: float) -> list[Address]:
     """Look the name up on a thread, which is left behind where the resolver hangs."""
-    found: list[Any] = []
+    found: list[Address] = []
     if not _lookups.acquire(timeout=timeout):
         raise NotReached("names are not looked up in time")
 
     def look() -> None:
         try:
-            found.extend(lookup(target.host, target.port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError):
+            found.extend(_found(target, lookup))
+        except NotReached:
             found.clear()
         finally:
             _lookups.release()
@@ -228,8 +242,19 @@ def _looked_up(target: Target, lookup: Lookup, timeout: float) -> list[Address]:
     thread = threading.Thread(target=look, name="turnmill-lookup", daemon=True)
     thread.start()
     thread.join(timeout)
-    # A copy: whoever comes late writes to nobody.
-    addresses = [ip_address(one[4][0]) for one in [*found]]
+    addresses = [*found]  # a copy: whoever comes late writes to nobody
+    if not addresses:
+        raise NotReached("the name cannot be looked up")
+    return addresses
+
+
+def _found(target: Target, lookup: Lookup) -> list[Address]:
+    """Return what the resolver says, each address once; raises NotReached. Blocks."""
+    try:
+        said = lookup(target.host, target.port, type=socket.SOCK_STREAM)
+        addresses = [ip_address(one[4][0]) for one in said]
+    except (OSError, ValueError):
+        addresses = []
     if not addresses:
         raise NotReached("the name cannot be looked up")
     return list(dict.fromkeys(addresses))

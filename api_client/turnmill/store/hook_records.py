@@ -1,12 +1,15 @@
 """Webhooks and what was sent to them, as callers and workers read them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 from turnmill.domain.ids import SessionId, TurnId
+
+#: That may wait for one webhook; what happens then is counted as missed.
+MOST_WAITING = 100_000
 
 
 class DeliveryState(StrEnum):
@@ -75,6 +78,22 @@ class ToSend:
     at: datetime
     budget_id: UUID | None
     share: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How many deliveries a process may begin to send."""
+
+    most: int  #: in all
+    quick: Mapping[UUID, int] = field(repr=False)  #: to webhooks that answer well
+    #: To those of all others that it has to do with; else it is one.
+    others: Mapping[UUID, int] = field(repr=False)
+    most_of_others: int  #: to all others together
+
+    def to(self, webhook: UUID) -> int:
+        """Return how many to this one, as far as it is about this one alone."""
+        known = self.quick.get(webhook)
+        return self.others.get(webhook, 1) if known is None else known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from turnmill.store.analytics.folding import fold
 from turnmill.store.analytics.watching import judged
 from turnmill.store.budget_records import Holder, NewBudget
 from turnmill.store.database import Database
-from turnmill.store.nouns import budgets
+from turnmill.store.nouns import budgets, sessions
 from turnmill.store.schema.tables import attempts
 from turnmill.store.schema.tables import turns as turn_rows
 
@@ -321,6 +321,35 @@ def test_what_is_watched_is_judged_from_rows(store: Database) -> None:
     off = AlertBounds(off=frozenset(Rule) - {Rule.QUEUE})
     with store.begin() as conn:
         assert {one.rule for one in judged(conn, off)} == {Rule.QUEUE}
+
+
+@pytest.mark.long
+def test_cost_caches_and_queues_are_judged_from_rows(store: Database) -> None:
+    usual, odd = rows.start(store, model="usual"), rows.start(store, model="odd")
+    recent = NOW - datetime.now(UTC) + timedelta(minutes=16)  # its quarter of an hour is over
+    for week in range(5):
+        for hour in range(-12 if week else 1, 13):
+            at = 7 * week * DAY + hour * HOUR + HOUR / 2
+            ended(store, usual, at, cost=Decimal(1), tokens=(0, 0, 0))
+    for hour in range(7, 70, 3):
+        ended(store, odd, hour * HOUR, cost=Decimal(0), tokens=(100_000, 10, 70_000))
+    for n in range(6):
+        at = recent + n * timedelta(minutes=50)
+        ended(store, odd, at, cost=Decimal(0 if n else 30), tokens=(100_000, 10, 1_000))
+    late, paused = rows.start(store), rows.start(store)
+    for session, lane in ((late, "interactive"), (paused, "bulk")):
+        rows.send(store, session, lane=lane)
+        rows.set_session(store, session, head_due_at=datetime.now(UTC) - DAY)
+    store.run(sessions.pause, paused)
+    fold_all(store)
+    with store.begin() as conn:
+        found = {(one.rule, one.subject): one for one in judged(conn, AlertBounds())}
+    bad = {key for key, one in found.items() if one.verdict is Verdict.BAD}
+    assert bad == {
+        (Rule.COST, ""),
+        (Rule.CACHE, "mock/odd"),
+        (Rule.QUEUE, Lane.INTERACTIVE.value),
+    }
 
 
 def test_a_report_is_noted_once_for_its_window(store: Database) -> None:

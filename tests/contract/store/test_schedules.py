@@ -183,6 +183,27 @@ def test_what_goes_by_while_it_is_paused_was_not_missed(store: Database) -> None
     assert (turns_of(store, session), get(store, made).skipped) == ([], 0)
 
 
+@pytest.mark.parametrize("error_code", [None, "unstorable"])
+def test_the_only_moment_of_one_that_was_paused_is_over_unless_an_error_had_paused_it(
+    store: Database, error_code: str | None
+) -> None:
+    session = rows.start(store)
+    made = create(store, session, at=datetime.now(UTC).replace(microsecond=0) - HOUR)
+    with store.begin() as conn:
+        if error_code is None:
+            schedules.pause(conn, made.id)
+        else:
+            schedules.put_off(conn, made.id, error_code=error_code)
+        again = schedules.resume(conn, made.id)
+    assert again.is_over == (error_code is None)
+    make_runs(store)
+    assert (get(store, made).runs, get(store, made).skipped) == (int(error_code is not None), 0)
+    with store.begin() as conn:  # another moment can be named all the same
+        schedules.change(conn, made.id, {"at": datetime.now(UTC).replace(microsecond=0)})
+    assert len(make_runs(store)) == int(error_code is None)
+    assert len(turns_of(store, session)) == 1 + int(error_code is not None)
+
+
 def test_an_archived_session_lets_moments_go_by_and_says_why(store: Database) -> None:
     session = rows.start(store)
     made = create(store, session)

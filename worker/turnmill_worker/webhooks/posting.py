@@ -3,14 +3,12 @@
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
-from uuid import UUID
 
-from turnmill.domain.errors import StoreError
+from turnmill.domain.errors import StoreError, StoreUnavailable, TurnmillError
 from turnmill.domain.states import ENDINGS
 from turnmill.net.public_address import Reach
 from turnmill.store.database import Database
@@ -19,16 +17,15 @@ from turnmill.store.nouns import delivering, reading
 from turnmill.store.nouns.reading import Hold
 from turnmill.store.nouns.webhooks import READER
 from turnmill_worker.providers.foreign import name_of
+from turnmill_worker.webhooks.names import Names
 from turnmill_worker.webhooks.sending import TIMEOUT, send
+from turnmill_worker.webhooks.sharing import AT_ONCE, Sharing
 from turnmill_worker.webhooks.signing import signed
 
 logger = logging.getLogger("turnmill.webhooks")
 
 T = TypeVar("T")
 
-#: Requests of this process at once, and to one webhook.
-_AT_ONCE = 32
-_EACH = 8
 _POLL = 0.5
 #: A request ends within its time; then it is another's to send.
 _LEASE = timedelta(seconds=TIMEOUT * 2)
@@ -42,11 +39,11 @@ class Posting:
     ) -> None:
         self._database = database
         self._owner = owner
-        self._reach = reach
+        self._names = Names(reach)
         self._timeout = timeout
         self._hold: Hold | None = None
         self._kept_at = 0.0
-        self._busy: Counter[UUID] = Counter()
+        self._sharing = Sharing()
         self._requests: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._woken = asyncio.Event()
@@ -112,36 +109,45 @@ class Posting:
 
     async def _begin(self) -> bool:
         """Send what is due, as far as there is room; False where nothing was."""
-        room = _AT_ONCE - len(self._requests)
+        room = AT_ONCE - len(self._requests)
         if room <= 0:
             await asyncio.wait(self._requests, return_when=asyncio.FIRST_COMPLETED)
             return True
-        busy = [one for one, count in self._busy.items() if count >= _EACH]
-        found = await self._on(delivering.claim, busy=busy, limit=room, each=_EACH, lease=_LEASE)
+        found = await self._on(delivering.claim, room=self._sharing.room(room), lease=_LEASE)
         if self._stopping:
             await self._on(delivering.give_back, found)
             return False
         for one in found:
-            self._busy[one.webhook_id] += 1
+            self._sharing.begun(one.webhook_id)
             task = asyncio.create_task(self._send(one))
             self._requests.add(task)
             task.add_done_callback(self._requests.discard)
         return bool(found)
 
     async def _send(self, one: ToSend) -> None:
+        sent = None
         try:
-            content = None
-            if one.include_content:
-                content = await self._content(one)
-            sent = await send(one.url, signed(one, content), self._reach, timeout=self._timeout)
+            sent = await self._tried(one)
             await self._settle(one, sent)
         except Exception as error:  # noqa: BLE001
             # The edge of a task that nobody waits for: it is due again when its lease is over.
             logger.error("a webhook was not sent to: %s; trying again", name_of(error))
         finally:
-            self._busy[one.webhook_id] -= 1
-            self._busy += Counter()  # those of none are forgotten
+            self._sharing.ended(one.webhook_id, sent)
             self._woken.set()
+
+    async def _tried(self, one: ToSend) -> Sent:
+        """Send it once; where there is nothing that can be sent, that is a try, too."""
+        try:
+            content = await self._content(one) if one.include_content else None
+            request = signed(one, content)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001
+            # The edge to what stands in rows: one that cannot be read must not be tried for ever.
+            code = error.code if isinstance(error, TurnmillError) else name_of(error)
+            return Sent(ok=False, error_code=code)
+        return await send(one.url, request, self._names, timeout=self._timeout)
 
     async def _content(self, one: ToSend) -> dict[str, Any] | None:
         """Return what it says in words: a reply, or the sentence of an alert or of a report."""

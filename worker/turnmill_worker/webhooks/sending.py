@@ -6,25 +6,31 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
+
+import aiohappyeyeballs
 
 from turnmill.domain.errors import AddressRefused, NotReached
-from turnmill.net.public_address import Address, Reach, Target, target_of
+from turnmill.net.public_address import Address, Target, target_of
 from turnmill.store.hook_records import Sent
 from turnmill_worker.http1.connection import Connection
 from turnmill_worker.http1.failures import Failure
 from turnmill_worker.http1.opening import on_socket
 from turnmill_worker.http1.reading import Bounds
+from turnmill_worker.webhooks.names import Names
 from turnmill_worker.webhooks.signing import Signed
 
 #: Of all that a request takes: looking up, connecting, TLS, and until the answer has a status.
 TIMEOUT = 15.0
 _MOST_ADDRESSES = 4
+#: Of an address that does not answer: the next one is tried beside it.
+_NEXT_AFTER_S = 0.25
 _GONE = 410
 #: Of an answer its head is read, and no more: the status says it.
 _BOUNDS = Bounds(body=64 * 1024, refusal=64 * 1024, large=64 * 1024)
 
 
-async def send(url: str, request: Signed, reach: Reach, *, timeout: float = TIMEOUT) -> Sent:
+async def send(url: str, request: Signed, names: Names, *, timeout: float = TIMEOUT) -> Sent:
     """Post it once, and return what came of that; raises nothing.
 
     The name is resolved once, all that it means may be reached, and that is connected to. No
@@ -34,7 +40,7 @@ async def send(url: str, request: Signed, reach: Reach, *, timeout: float = TIME
     status, code = None, None
     try:
         async with asyncio.timeout(timeout):
-            status = await _posted(target_of(url), request, reach, timeout=timeout)
+            status = await _posted(target_of(url), request, names, timeout=timeout)
     except TimeoutError:
         code = "timeout"
     except (AddressRefused, NotReached) as error:
@@ -50,16 +56,17 @@ async def send(url: str, request: Signed, reach: Reach, *, timeout: float = TIME
     return Sent(ok=ok, status=status, error_code=code, took_ms=took, gone=status == _GONE)
 
 
-async def _posted(target: Target, request: Signed, reach: Reach, *, timeout: float) -> int:
-    addresses = await reach.resolve_async(target, timeout=timeout)
+async def _posted(target: Target, request: Signed, names: Names, *, timeout: float) -> int:
     loop = asyncio.get_running_loop()
+    until = loop.time() + timeout
+    addresses = await names.addresses_of(target)
     connection = await _connected(target, addresses[:_MOST_ADDRESSES])
     try:
         async with connection.stream(
             _bytes_of(target, request),
             bounds=_BOUNDS,
             silence=timeout,
-            deadline=loop.time() + timeout,
+            deadline=until,
         ) as answer:
             return answer.status
     finally:
@@ -67,31 +74,21 @@ async def _posted(target: Target, request: Signed, reach: Reach, *, timeout: flo
 
 
 async def _connected(target: Target, addresses: Sequence[Address]) -> Connection:
-    failure: OSError = OSError("no address")
-    for address in addresses:
-        try:
-            return await _open(target, address)
-        except ssl.SSLError:
-            raise
-        except OSError as error:
-            failure = error
-    raise failure
-
-
-async def _open(target: Target, address: Address) -> Connection:
-    """Connect to the address itself; the certificate has to be of the name."""
+    """Connect to an address itself, the one that answers; the certificate has to be of the name."""
     loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        await loop.sock_connect(sock, (str(address), target.port))
-    except BaseException:
-        sock.close()
-        raise
+    sock = await aiohappyeyeballs.start_connection(
+        [_as_looked_up(one, target.port) for one in addresses],
+        happy_eyeballs_delay=_NEXT_AFTER_S,
+        loop=loop,
+    )
     connection = Connection(loop, lambda _: None, asyncio.Semaphore(1))
     is_tls = target.scheme == "https"
     return await on_socket(sock, connection, loop, tls=_tls() if is_tls else None, name=target.host)
+
+
+def _as_looked_up(address: Address, port: int) -> tuple[Any, Any, int, str, Any]:
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(address), port)
 
 
 def _bytes_of(target: Target, request: Signed) -> bytes:

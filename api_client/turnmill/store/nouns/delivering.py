@@ -5,7 +5,7 @@ them. A delivery that is being sent is due again when its lease is over; the fen
 write what came of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,11 +13,12 @@ from uuid import UUID
 from sqlalchemy import Connection, func, insert, or_, select, update
 
 from turnmill.domain.content import text_of
+from turnmill.domain.errors import StoreError
 from turnmill.domain.hearing import Asked
 from turnmill.domain.states import EventKind
 from turnmill.new_ids import new_id
 from turnmill.store.codec import shown_parts
-from turnmill.store.hook_records import DeliveryState, Sent, ToSend
+from turnmill.store.hook_records import MOST_WAITING, DeliveryState, Room, Sent, ToSend
 from turnmill.store.nouns import reading
 from turnmill.store.nouns.events import GAP, Event
 from turnmill.store.nouns.reading import Hold
@@ -28,8 +29,6 @@ from turnmill.store.schema.tables import messages
 from turnmill.store.types import db_after, db_asof, db_now, insert_into
 from turnmill.store.vaults import plain
 
-#: That may wait for one webhook; what comes then is counted as missed.
-MOST_WAITING = 100_000
 _AT_ONCE = 200
 #: Of a reply; the rest is left out, and that is said.
 MOST_CHARACTERS = 200_000
@@ -100,26 +99,31 @@ def _row(webhook_id: UUID, event: Event, name: str) -> dict[str, Any]:
     }
 
 
-def claim(
-    conn: Connection, *, busy: Sequence[UUID], limit: int, each: int, lease: timedelta
-) -> list[ToSend]:
-    """Take up to `limit` deliveries that are due, `each` of a webhook, and of no `busy` one."""
-    open_hooks = select(webhooks.c.id).where(
-        webhooks.c.parked_at.is_(None), webhooks.c.id.not_in(list(busy))
-    )
+def claim(conn: Connection, *, room: Room, lease: timedelta) -> list[ToSend]:
+    """Take deliveries that are due, as far as there is room for each webhook."""
+    open_hooks = select(webhooks.c.id).where(webhooks.c.parked_at.is_(None))
     found: list[UUID] = []
+    others = room.most_of_others
     for webhook_id in conn.scalars(open_hooks.order_by(func.random())).all():
-        due = (
-            select(deliveries.c.id)
-            .where(deliveries.c.webhook_id == webhook_id, deliveries.c.due_at <= db_asof())
-            .order_by(deliveries.c.due_at, deliveries.c.id)
-            .limit(min(each, limit - len(found)))
-            .with_for_update(skip_locked=True, key_share=True)
-        )
-        found += conn.scalars(due).all()
-        if len(found) >= limit:
+        is_quick = webhook_id in room.quick
+        most = min(room.to(webhook_id), room.most - len(found), room.most if is_quick else others)
+        mine = _due(conn, webhook_id, most=most) if most > 0 else []
+        found += mine
+        others -= 0 if is_quick else len(mine)
+        if len(found) >= room.most:
             break
     return _taken(conn, found, lease=lease) if found else []
+
+
+def _due(conn: Connection, webhook_id: UUID, *, most: int) -> Sequence[UUID]:
+    due = (
+        select(deliveries.c.id)
+        .where(deliveries.c.webhook_id == webhook_id, deliveries.c.due_at <= db_asof())
+        .order_by(deliveries.c.due_at, deliveries.c.id)
+        .limit(most)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    return conn.scalars(due).all()
 
 
 def _taken(conn: Connection, ids: Sequence[UUID], *, lease: timedelta) -> list[ToSend]:
@@ -147,17 +151,26 @@ def _taken(conn: Connection, ids: Sequence[UUID], *, lease: timedelta) -> list[T
         .where(deliveries.c.id.in_(ids))
         .order_by(deliveries.c.id)
     )
-    return [_to_send(row) for row in rows]
+    return [one for row in rows if (one := _readable(conn, row)) is not None]
 
 
-def _to_send(row: Any) -> ToSend:
+def _readable(conn: Connection, row: Any) -> ToSend | None:
+    """Return the delivery; None where its secret cannot be opened: a try that came to nothing."""
+    try:
+        return _to_send(row, map(plain, (row.secret, row.old_secret)[: 1 + bool(row.is_old_good)]))
+    except StoreError as error:
+        settle(conn, _to_send(row, ()), Sent(ok=False, error_code=error.code))
+        return None
+
+
+def _to_send(row: Any, secrets: Iterable[str]) -> ToSend:
     return ToSend(
         id=row.id,
         fence=row.fence,
         tries=row.tries,
         webhook_id=row.webhook_id,
         url=row.url,
-        secrets=tuple(map(plain, (row.secret, row.old_secret)[: 1 + bool(row.is_old_good)])),
+        secrets=tuple(secrets),
         include_content=row.include_content,
         kind=row.kind,
         type=row.type,
@@ -182,6 +195,8 @@ def settle(conn: Connection, one: ToSend, sent: Sent) -> bool:
         "took_ms": sent.took_ms,
     }
     is_last = sent.gone or one.tries > len(PAUSES)
+    if is_last and not sent.ok:  # who removes or releases it locks it before its deliveries, too
+        conn.execute(select(webhooks.c.id).where(webhooks.c.id == one.webhook_id).with_for_update())
     if sent.ok or is_last:
         state = DeliveryState.DELIVERED if sent.ok else DeliveryState.PARKED
         values |= {"state": state.value, "due_at": None, "ended_at": db_now()}

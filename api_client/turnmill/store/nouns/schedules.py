@@ -146,10 +146,16 @@ def pause(conn: Connection, schedule_id: UUID) -> Schedule:
 
 
 def resume(conn: Connection, schedule_id: UUID) -> Schedule:
-    """Make runs again, from now on: what went by meanwhile was not missed."""
+    """Make runs again, from now on: what went by meanwhile was not missed.
+
+    Nor was the only moment of one that runs once, unless an error had paused it, and no caller.
+    """
     row = _locked(conn, schedule_id)
     if row.paused:
-        next_at = _next(dict(row._mapping), now=_now(conn))
+        now = _now(conn)
+        next_at = _next(dict(row._mapping), now=now)
+        if row.at is not None and row.at <= now and row.error_code is None:
+            next_at = None
         _set(conn, schedule_id, paused=False, next_at=next_at, error_code=None)
     return get(conn, schedule_id)
 

@@ -18,10 +18,10 @@ from sqlalchemy import (
     update,
 )
 
-from turnmill.domain.errors import InvalidInput, WebhookNotFound
+from turnmill.domain.errors import InvalidInput, MoveRefused, WebhookNotFound
 from turnmill.domain.hearing import Asked
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
+from turnmill.store.hook_records import MOST_WAITING, Delivery, DeliveryState, Webhook
 from turnmill.store.nouns import events
 from turnmill.store.nouns.subscribing import subscribe, unsubscribe
 from turnmill.store.rules.sealing import sealed_of_house
@@ -138,7 +138,10 @@ def replay(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> int:
-    """Send again what was sent, by ids of deliveries or by when it happened; return how many."""
+    """Send again what was sent, by ids of deliveries or by when it happened; return how many.
+
+    Raises MoveRefused for more than may wait: what happens meanwhile would be missed.
+    """
     get(conn, webhook_id)
     which: list[ColumnElement[bool]] = []
     if delivery_ids:
@@ -147,7 +150,21 @@ def replay(
         which.append(deliveries.c.at >= since)
     if until is not None:
         which.append(deliveries.c.at < until)
+    _require_room(conn, webhook_id, *which)
     return _again(conn, webhook_id, *which)
+
+
+def _require_room(conn: Connection, webhook_id: UUID, *which: Any) -> None:
+    mine, waits = deliveries.c.webhook_id == webhook_id, deliveries.c.due_at.is_not(None)
+    count = 0
+    for found in ((mine, waits), (mine, ~waits, *which)):
+        some = select(deliveries.c.id).where(*found).limit(MOST_WAITING + 1).subquery()
+        count += conn.scalars(select(func.count()).select_from(some)).one()
+    if count > MOST_WAITING:
+        raise MoveRefused(
+            f"more than {MOST_WAITING} deliveries would wait",
+            hint="a shorter time, since= and until=, and the next one when these are sent",
+        )
 
 
 def _again(conn: Connection, webhook_id: UUID, *which: Any) -> int:
