@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.doubles.lying_mcp_http import Said, lying
 from turnmill.domain.states import Effects
 from turnmill.tools import BadCall, ToolError
 from turnmill_worker.tools.mcp.configured import ServerSettings, ToolRules
@@ -35,11 +37,18 @@ def notes(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def serving(how: str, notes: Path, *, seconds: float = 10) -> AsyncIterator[McpTool]:
-    """Give the tool of a server that lies so."""
+    """Give the tool of a program that lies so."""
+    args = ("-I", "-S", str(PROGRAM), how, str(notes))
+    async with reached(seconds=seconds, command=sys.executable, args=args) as tool:
+        yield tool
+
+
+@asynccontextmanager
+async def reached(*, seconds: float = 10, **how: Any) -> AsyncIterator[McpTool]:
+    """Give the tool of a server that is reached so."""
     keep_quiet()
     rules = ToolRules(timeout=timedelta(seconds=seconds), effects=Effects.AT_MOST_ONCE)
-    args = ("-I", "-S", str(PROGRAM), how, str(notes))
-    server = Server(ServerSettings(name="liar", command=sys.executable, args=args, each=rules))
+    server = Server(ServerSettings(name="liar", each=rules, **how))
     tool = server.find("liar__good")
     assert tool is not None
     try:
@@ -97,6 +106,24 @@ async def test_tools_that_are_none_are_left_out_and_the_others_are_there(
             assert await called(tool) == "ok"
         assert list(tool._server.tools or ()) == ["liar__good"]
     assert "a tool that cannot be read is left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (202, "application/json", b""),
+        (200, "text/html", b"<p>log in"),
+        (200, "text/event-stream", b"data: {\n\n"),
+        (500, "text/plain", b"secret"),
+    ],
+    ids=lambda said: f"{said[0]} {said[1]}",
+)
+async def test_what_says_nothing_of_a_call_may_have_done_it(said: Said) -> None:
+    with lying(said) as url:
+        async with reached(url=url) as tool:
+            told = await called(tool)
+    assert told.endswith("It may have had its effect all the same.")
+    assert "secret" not in told
 
 
 @pytest.mark.parametrize("said", [r'{"x": "\ud800"}', '{"x": NaN}', "[1]", "{", "[" * 10_000])

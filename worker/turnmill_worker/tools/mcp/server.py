@@ -8,7 +8,14 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 from mcp import Client, MCPError
-from mcp.types import CONNECTION_CLOSED, INTERNAL_ERROR, PARSE_ERROR, RequestParamsMeta, Tool
+from mcp.types import (
+    CONNECTION_CLOSED,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    RequestParamsMeta,
+    Tool,
+)
 from pydantic_core import from_json
 
 from turnmill.domain.states import Effects
@@ -45,7 +52,12 @@ UNREACHABLE = "mcp_unreachable"
 INTERRUPTED = "mcp_interrupted"
 UNREADABLE = "mcp_unreadable"
 #: What the SDK says, and no server, for which its codes are as good as any.
-_OF_SDK = ("Connection closed", "SSE stream", "Failed to parse JSON response")
+_HUNG_UP = ("Connection closed", "SSE stream")
+_NO_ANSWER = (
+    *("Failed to parse JSON response", "Failed to parse SSE message"),
+    *("Unexpected content type", "server answered a request with 202"),
+)
+_CODES_OF_NO_ANSWER = (PARSE_ERROR, INVALID_REQUEST, INTERNAL_ERROR)
 _BY_STATUS = "Server returned an error response"  #: it has said so by HTTP alone
 #: Of the time of a call, until when it may not have begun yet: later it is told that nothing was
 #: done, which is known, and not that its time is over.
@@ -218,11 +230,11 @@ class Server:
         ours = _of_ours(error)
         if ours == NOT_SENT:
             return self._unreachable()
-        words, is_of_sdk = error.message, error.message.startswith(_OF_SDK)
-        if ours == LOST or (error.code == CONNECTION_CLOSED and is_of_sdk):
+        words = error.message
+        if ours == LOST or (error.code == CONNECTION_CLOSED and words.startswith(_HUNG_UP)):
             words = "The tool's server hung up before it answered."
             return Failed(INTERRUPTED, words + _effect(tool))
-        if error.code == PARSE_ERROR and is_of_sdk:
+        if error.code in _CODES_OF_NO_ANSWER and words.startswith(_NO_ANSWER):
             return _unreadable(tool)
         if error.code == INTERNAL_ERROR and words == _BY_STATUS:
             words += "." + _effect(tool)
