@@ -98,6 +98,13 @@ async def test_of_a_call_that_never_began_it_is_told_that_nothing_was_done(notes
     assert calls_in(notes) == 0
 
 
+@pytest.mark.parametrize("command", ["/no/such", "./no-such", "no-such-program"])
+async def test_a_program_that_is_not_there_is_the_reason(command: str, tmp_path: Path) -> None:
+    async with reached(command=command, cwd=str(tmp_path)) as tool:
+        assert await called(tool) == NOTHING
+        assert tool._server.reason == "FileNotFoundError"
+
+
 async def test_tools_that_are_none_are_left_out_and_the_others_are_there(
     notes: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -124,6 +125,7 @@ async def _over_http(settings: ServerSettings) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def _to_program(settings: ServerSettings) -> AsyncIterator[Any]:
     """Run the program in a process group that ends with ours, whatever becomes of us."""
+    _require_program(settings)
     program = StdioServerParameters(
         command=sys.executable,
         args=[
@@ -139,6 +141,14 @@ async def _to_program(settings: ServerSettings) -> AsyncIterator[Any]:
         errors = sys.__stderr__ if settings.stderr and sys.__stderr__ is not None else nothing
         async with stdio_client(program, errlog=errors) as streams:
             yield streams
+
+
+def _require_program(settings: ServerSettings) -> None:
+    """Raise FileNotFoundError where there is none: what is between would only say that it ended."""
+    path = settings.env.get("PATH", os.environ.get("PATH"))
+    named = Path(settings.cwd or "", settings.command) if os.sep in settings.command else None
+    if shutil.which(settings.command if named is None else str(named), path=path) is None:
+        raise FileNotFoundError(settings.command)
 
 
 class _Watched(Transport):
