@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 HOW, NOTES = sys.argv[1], Path(sys.argv[2])
-GOOD = {"name": "good", "description": "d", "inputSchema": {}}
+#: A search for this in a few characters never ends.
+ENDLESS = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
+GOOD = {"name": "good", "description": "d", "inputSchema": {}, "outputSchema": ENDLESS}
 NONE = [
     None,
     7,
@@ -51,6 +53,9 @@ ANSWERS: dict[str, Callable[[Any], None]] = {
     "null": lambda n: result(n, None),
     "list": lambda n: result(n, [1]),
     "wrong error": lambda n: say(json.dumps({"id": n, "error": {"code": "x"}})),
+    "endless pattern": lambda n: result(
+        n, text("ok") | {"structuredContent": {"a": "a" * 40 + "b"}}
+    ),
     "long line": lambda n: result(n, text("x" * 5_000_000)),
     "forgotten": lambda n: error(n, -31_003),
     "not sent": lambda n: error(n, -31_001, "already paid"),

@@ -73,6 +73,7 @@ async def called(tool: McpTool) -> str:
     [
         ("half a pair", "a\ufffdb\0c"),
         ("byte-order mark", "ok"),
+        ("endless pattern", "ok"),
         ("wrong byte", "caf\ufffd"),
         ("null", UNREADABLE),
         ("list", UNREADABLE),

@@ -29,7 +29,7 @@ def heard(said: Any, *, server: str) -> Any:
     if isinstance(said, ValidationError):
         return _read_again(said)
     if isinstance(said, SessionMessage) and isinstance(said.message, JSONRPCResponse):
-        _leave_out_tools_that_are_none(said.message.result, server)
+        _take_tools(said.message.result, server)
     return said
 
 
@@ -53,23 +53,28 @@ def _object_in(said: Any) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
-def _leave_out_tools_that_are_none(result: dict[str, Any], server: str) -> None:
+def _take_tools(result: dict[str, Any], server: str) -> None:
     tools = result.get("tools")
     if not isinstance(tools, list):
         return
-    result["tools"] = [one for one in map(_with_a_schema, tools) if _is_a_tool(one)]
+    result["tools"] = [one for one in map(_as_taken, tools) if _is_a_tool(one)]
     if len(result["tools"]) < len(tools):
         logger.warning("MCP server %s: a tool that cannot be read is left out", server)
 
 
-def _with_a_schema(said: Any) -> Any:
-    """Return a tool whose schema says of what type arguments are: there is but one."""
+def _as_taken(said: Any) -> Any:
+    """Return a tool without the schema of its outputs, and with a type of its arguments.
+
+    To such a schema, which a server chooses, the SDK would hold outputs on our event loop: a
+    pattern that never ends would end all turns there. Of what type arguments are there is but one.
+    """
     if not isinstance(said, dict):
         return said
-    schema = said.get("inputSchema") or {}
-    if not isinstance(schema, dict) or "type" in schema:
-        return said
-    return {**said, "inputSchema": {**schema, "type": "object"}}
+    tool = {key: value for key, value in said.items() if key != "outputSchema"}
+    schema = tool.get("inputSchema") or {}
+    if isinstance(schema, dict) and "type" not in schema:
+        tool["inputSchema"] = {**schema, "type": "object"}
+    return tool
 
 
 def _is_a_tool(said: object) -> bool:
