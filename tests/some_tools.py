@@ -1,7 +1,9 @@
 """Tools for tests: those that work, and those that do not."""
 
 import asyncio
+import itertools
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -92,6 +94,43 @@ def shouts(length: int) -> str:
 def mute() -> object:
     """Return what is no JSON."""
     return object()
+
+
+def _made(names: list[str]) -> Iterator[str]:
+    """Yield what is made when it is asked for, and whether that is on an event loop."""
+    for name in names:
+        yield f"{name} {asyncio._get_running_loop() is not None}"
+
+
+@tool(effects="none")
+def yields(names: list[str]) -> Iterator[str]:
+    """Return pieces that are not made yet."""
+    return _made(names)
+
+
+@tool(effects="none")
+async def maps(names: list[str]) -> Iterator[str]:
+    """Return pieces that are not made yet, on the loop."""
+    return map(str.upper, _made(names))
+
+
+@tool(effects="none")
+def counts() -> Iterator[int]:
+    """Return pieces without an end."""
+    return itertools.count()
+
+
+@tool(effects="none")
+def hushes() -> str:
+    """Raise words that want to end the process when they are read."""
+    raise Hushed("never read")
+
+
+class Hushed(ToolError):
+    """Somebody's own kind of it."""
+
+    def __str__(self) -> str:
+        raise SystemExit(SECRET)
 
 
 @tool(effects="idempotent")

@@ -201,6 +201,7 @@ def unsafe_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         yield from rules.unsafe(rules.of_broker("TURNMILL_BROKER_URL", settings.broker_url))
     if settings.stream_url not in ("", NO_STREAMS):
         yield from rules.unsafe(rules.of_stream("TURNMILL_STREAM_URL", settings.stream_url))
+    yield from rules.unsafe(rules.of_bucket(settings.files_url, environ))
     for variable in _BASE_URLS:
         if base_url := environ.get(variable):
             yield from rules.unsafe(rules.of_http(variable, base_url))

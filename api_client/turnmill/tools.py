@@ -16,7 +16,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, get_type_hints, overload
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from turnmill.domain.arguments import one_of, yes_or_no
 from turnmill.domain.bounds import LONGEST_DELAY, LONGEST_TIMEOUT, SHORTEST_TIMEOUT
@@ -34,6 +47,8 @@ EXPIRES = timedelta(days=1)
 #: Of what is wrong with a call, the model is told so much.
 _MOST_FAULTS = 20
 _MOST_WORDS = 2_000
+#: A model that could say it would say whose call it is.
+_CONTEXT_ALONE = "a parameter of its own, annotated as ToolContext"
 _NAMED_ONLY = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -132,11 +147,11 @@ class Tool(Generic[P, T]):
     @cached_property
     def _context(self) -> str:
         """The name of the parameter that is the context; empty where there is none."""
-        names = [
-            name
-            for name in inspect.signature(self.function).parameters
-            if self._hints.get(name) is ToolContext
-        ]
+        hints = {one: self._hints.get(one) for one in inspect.signature(self.function).parameters}
+        names = [name for name, hint in hints.items() if _is_context(hint)]
+        for name in hints.keys() - names:
+            if _mentions_context(hints[name]):
+                _refuse(self.name, f"{name} holds a context", hint=_CONTEXT_ALONE)
         if len(names) > 1:
             _refuse(self.name, "it has two parameters for the context")
         return names[0] if names else ""
@@ -154,6 +169,9 @@ class Tool(Generic[P, T]):
         fields: dict[str, Any] = {}
         for key, name in self._fields.items():
             default = signature.parameters[name].default
+            if isinstance(default, pydantic.fields.FieldInfo):
+                hint = f"say {name}: Annotated[…, Field(…)], and the default behind it"
+                _refuse(self.name, f"the default of {name} is a Field", hint=hint)
             words = {"description": told[name]} if told.get(name) else {}
             about = pydantic.Field(
                 ... if default is inspect.Parameter.empty else default, alias=name, **words
@@ -162,10 +180,12 @@ class Tool(Generic[P, T]):
         try:
             config = pydantic.ConfigDict(extra="forbid")
             model = pydantic.create_model(self.name, __config__=config, **fields)
-            _schema_of(model)
+            inner = _schema_of(model).get("$defs", {})
         except Exception as error:  # noqa: BLE001
             # The same.
             _refuse(self.name, f"its parameters have no schema: {type(error).__name__}", error)
+        if ToolContext.__name__ in inner:
+            _refuse(self.name, "a parameter holds a context", hint=_CONTEXT_ALONE)
         return model
 
     @cached_property
@@ -256,9 +276,27 @@ def _require_parameters(name: str, signature: inspect.Signature) -> None:
             _refuse(name, f"{one.name} has no annotation", hint=f"say {one.name}: str, or so")
 
 
+def _is_context(hint: object) -> bool:
+    """Tell whether a parameter is the context: annotated so, with words on it, or optional."""
+    if get_origin(hint) is Annotated or get_origin(hint) in (Union, UnionType):
+        return any(map(_is_context, _inner(hint))) and all(
+            one is NoneType or _is_context(one) for one in _inner(hint)
+        )
+    return hint is ToolContext
+
+
+def _mentions_context(hint: object) -> bool:
+    is_one = isinstance(hint, type) and issubclass(hint, ToolContext)
+    return is_one or any(map(_mentions_context, get_args(hint)))
+
+
+def _inner(hint: object) -> tuple[object, ...]:
+    return get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+
+
 def _pydantic() -> Any:
     try:
-        import pydantic  # noqa: PLC0415  a second of work, for whoever runs tools
+        import pydantic.fields  # noqa: PLC0415  a second of work, for whoever runs tools
     except ImportError as error:
         raise MissingExtra(
             "tools belong to the worker half (pydantic is missing)",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.pages import ROOT, blocks_of
-from tests.acceptance.terminal import clean_environment
+from tests.acceptance.terminal import Terminal, clean_environment
 from tests.sounds import wav
 from turnmill import Client
 from turnmill.settings import Settings
@@ -67,3 +67,22 @@ def test_the_command_says_it_aloud_and_writes_the_answer(here: Path) -> None:
     assert "You said: (16044 bytes of audio/wav" in done.stdout
     assert "audio: answer.mp3 (audio/wav" in done.stderr
     assert seconds_of((here / "answer.mp3").read_bytes()) > 1
+
+
+@pytest.mark.parametrize("place", ["-", "no-such-folder/answer.wav", "."])
+def test_where_no_sound_can_be_written_nothing_is_sent(place: str, tmp_path: Path) -> None:
+    there = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": f"sqlite:///{tmp_path}/turns.db"})
+    said = there.run("send", "Hello", "--provider", "mock", "--save-audio", place)
+    assert (said.code, said.out) == (2, "")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_is_fetched_is_for_its_owner_only(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/turns.db"
+    with Client(settings=Settings(database_url=url, home=tmp_path / ".turnmill")) as client:
+        kept = client.attachments.put(b"words", user_id="ada")
+    there = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": url})
+    assert there.run("files", "get", str(kept.id), "--to", "words").code == 0
+    assert (tmp_path / "words").read_bytes() == b"words"
+    assert (tmp_path / "words").stat().st_mode & 0o777 == 0o600
+    assert there.run("files", "get", str(kept.id), "--to", "words").code == 1

@@ -87,6 +87,13 @@ def test_a_model_is_told_what_its_tools_return(runs: Runs) -> None:
     }
 
 
+def test_what_a_tool_makes_only_when_it_is_read_is_made_beside_the_loop(
+    runs: Runs,
+) -> None:
+    told = runs.outputs(["yields", {"names": ["a", "b"]}], ["maps", {"names": ["c"]}])
+    assert told == ['["a False","b False"]', '["C FALSE"]']
+
+
 def test_calls_of_one_reply_run_beside_one_another(runs: Runs) -> None:
     assert runs.outputs(
         ["meet", {"me": "a", "other": "b"}], ["meet", {"me": "b", "other": "a"}]
@@ -106,6 +113,8 @@ def test_calls_of_one_reply_run_beside_one_another(runs: Runs) -> None:
         (["dawdles", {}], "longer than 0.2 seconds.", "tool_timeout"),
         (["shouts", {"length": MEBIBYTE + 1}], "longer than 1000000 bytes", "output_too_large"),
         (["mute", {}], "The tool's output is no JSON: object.", "output_unreadable"),
+        (["counts", {}], "longer than 1000000 bytes", "output_too_large"),
+        (["hushes", {}], "The tool failed.", "tool_error"),
     ],
 )
 def test_what_goes_wrong_with_a_call_is_told_to_the_model_and_ends_no_turn(

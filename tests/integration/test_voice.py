@@ -1,6 +1,8 @@
 """Turns that are spoken, from a client's send to the sound that it is given."""
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -72,6 +74,25 @@ def test_what_is_spoken_is_an_attachment_of_the_users(client: Client, tmp_path: 
     reply.audio.save(tmp_path / "answer.wav")
     assert (tmp_path / "answer.wav").read_bytes() == b"".join(client.attachments.open(kept.id))
     assert [one.name for one in tmp_path.iterdir()] == ["answer.wav"]
+    assert (tmp_path / "answer.wav").stat().st_mode & 0o777 == 0o600
+
+
+def test_speech_goes_through_a_link_and_into_a_fifo_and_replaces_neither(
+    client: Client, tmp_path: Path
+) -> None:
+    reply = client.send(session_of(client), "Hello", reply_as="audio").result(WAIT)
+    assert reply.audio is not None
+    link, fifo = tmp_path / "link.wav", tmp_path / "fifo"
+    link.symlink_to("target.wav")
+    reply.audio.save(link)
+    whole = (tmp_path / "target.wav").read_bytes()
+    assert link.is_symlink() and len(whole) > 44
+    os.mkfifo(fifo)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(fifo.read_bytes)
+        reply.audio.save(fifo)
+        assert read.result(timeout=10) == whole
+    assert fifo.is_fifo()
 
 
 def test_several_sounds_are_heard_one_by_one_where_they_stand(client: Client) -> None:

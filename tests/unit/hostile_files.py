@@ -86,6 +86,12 @@ def wav(*, behind: bytes = b"") -> bytes:
     return b"RIFF" + struct.pack("<I", len(form) + len(data) + 4) + b"WAVE" + form + data + behind
 
 
+def recorded(brand: bytes, *handlers: bytes) -> bytes:
+    """Return what a phone or a browser begins a recording with: its tracks, by their handlers."""
+    tracks = b"".join(b"\0\0\0\x20hdlr" + bytes(8) + one + bytes(12) for one in handlers)
+    return b"\0\0\0\x18ftyp" + brand + b"\0\0\2\0isommp42" + tracks + bytes(40)
+
+
 def zipped(**files: bytes) -> bytes:
     """Return an archive."""
     target = io.BytesIO()
@@ -234,6 +240,16 @@ def pictures() -> Iterator[Hostile]:
     yield Hostile("avi", b"RIFF\x10\0\0\0AVI " + bytes(8))
 
 
+def recordings() -> Iterator[Hostile]:
+    for brand in (b"mp42", b"isom", b"iso5", b"3gp4", b"M4A "):
+        both = recorded(brand, b"soun", b"vide")
+        yield Hostile(f"video beside its sound, {brand!r}", both, "a.m4a", "audio/mp4")
+    yield Hostile("avif with a sound", recorded(b"avif", b"soun"))
+    yield Hostile("a picture beside a sound", recorded(b"isom", b"pict", b"soun"))
+    yield Hostile("a text as a sound", b"ID3 tags, told in words", "a.mp3", "audio/mpeg")
+    yield Hostile("a text as another sound", b"fLaC, told in words", "a.flac", "audio/flac")
+
+
 def larger_than_they_say() -> Iterator[Hostile]:
     yield Hostile("gif whose frame is larger", framed_gif(frame=65_535))
     yield Hostile("gif without a frame", gif()[:19] + b";")
@@ -336,5 +352,5 @@ def odd() -> Iterator[Hostile]:
 
 HOSTILE = [
     *archives(), *programs(), *markup(), *pictures(), *two_at_once(), *liars(), *names(), *odd(),
-    *larger_than_they_say(), *and_something_behind(),
+    *recordings(), *larger_than_they_say(), *and_something_behind(),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.hostile_files import HOSTILE, TAKEN, Hostile, jpeg, png
+from tests.unit.hostile_files import HOSTILE, TAKEN, Hostile, jpeg, png, recorded
 from turnmill import AsyncClient, AttachmentRefused, Client, InvalidInput, Settings
 from turnmill.files.kinds import HEAD
 
@@ -69,6 +69,14 @@ def test_a_text_that_speaks_of_markup_is_a_text(content: bytes, client: Client) 
 def test_a_true_file_is_what_its_bytes_are(told: str, client: Client) -> None:
     kept = client.attachments.put(TAKEN[told], user_id="ada", name="it")
     assert (kept.media_type, kept.size, kept.name) == (told, len(TAKEN[told]), "it")
+    client.attachments.delete(kept)
+
+
+@pytest.mark.parametrize("brand", [b"M4A ", b"mp42", b"isom", b"iso5", b"dash", b"3gp4"])
+def test_a_sound_is_taken_as_phones_and_browsers_record_it(brand: bytes, client: Client) -> None:
+    said = {"name": "question.m4a", "media_type": "audio/mp4;codecs=mp4a.40.2"}
+    kept = client.attachments.put(recorded(brand, b"soun"), user_id="ada", **said)
+    assert kept.media_type == "audio/mp4"
     client.attachments.delete(kept)
 
 

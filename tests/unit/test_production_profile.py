@@ -137,6 +137,47 @@ def test_what_is_safe_is_taken(setting: str, value: str) -> None:
     assert read(**{setting: value}).profile is Profile.PRODUCTION
 
 
+BUCKET = {"TURNMILL_FILES_URL": "s3://files/all"}
+_LAX = "AWS_ALLOW_INVALID_CERTIFICATES"
+
+
+@pytest.mark.parametrize(
+    ("variables", "setting", "why"),
+    [
+        (BUCKET | {"AWS_ENDPOINT_URL": "http://minio.example.com"}, "AWS_ENDPOINT_URL", NO_TLS),
+        (BUCKET | {"AWS_ENDPOINT": "http://10.0.0.7:9000"}, "AWS_ENDPOINT", NO_TLS),
+        (BUCKET | {"AWS_ENDPOINT_URL_S3": "minio:9000"}, "AWS_ENDPOINT_URL_S3", NO_TLS),
+        (BUCKET | {_LAX: "true"}, _LAX, UNVERIFIED),
+        (BUCKET | {_LAX: "1", "AWS_ENDPOINT": "https://minio.example.com"}, _LAX, UNVERIFIED),
+        (
+            {"TURNMILL_FILES_URL": "az://c", "AZURE_STORAGE_ENDPOINT": "http://az.example"},
+            "AZURE_STORAGE_ENDPOINT",
+            NO_TLS,
+        ),
+    ],
+)
+def test_a_bucket_is_judged_as_its_library_would_dial_it(
+    variables: dict[str, str], setting: str, why: str
+) -> None:
+    with pytest.raises(UnsafeSetting, match=f"{setting} .*{why}") as refused:
+        read(**variables)
+    assert setting in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        BUCKET,
+        BUCKET | {"AWS_ENDPOINT_URL": "https://minio.example.com", _LAX: "false"},
+        BUCKET | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9000", _LAX: "true"},
+        BUCKET | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://169.254.169.254"},
+        {"TURNMILL_FILES_URL": "/srv/files", "AWS_ENDPOINT_URL": "http://minio.example.com"},
+    ],
+)
+def test_a_bucket_that_is_safe_and_what_is_no_bucket_are_taken(variables: dict[str, str]) -> None:
+    assert read(**variables).profile is Profile.PRODUCTION
+
+
 @pytest.mark.parametrize("setting", [DATABASE, LISTEN, "TURNMILL_OWNER_URL"])
 def test_a_url_that_nobody_can_read_is_not_taken_for_a_safe_one(setting: str) -> None:
     with pytest.raises(InvalidSetting):

@@ -80,6 +80,12 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 
+#: What is in the environment for the library that reaches a bucket, by the scheme of its URL.
+BUCKETS: Mapping[str, str] = MappingProxyType(
+    {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE", "az": "AZURE", "azure": "AZURE"}
+)
+_ENDPOINTS = ("ENDPOINT", "ENDPOINT_URL", "ENDPOINT_URL_S3", "STORAGE_ENDPOINT")
+_NO = ("", "0", "false", "no", "off", "n", "f")
 #: Where a server is that only others can name.
 _ANYWHERE = "?"
 
@@ -177,6 +183,31 @@ def of_http(setting: str, url: str) -> Iterator[Dialled]:
         safe="https://",
         asks_password=False,
     )
+
+
+def of_bucket(url: str, environ: Mapping[str, str]) -> Iterator[Dialled]:
+    """Yield the servers of a bucket, which is given all files, as its library is told to dial."""
+    prefix = BUCKETS.get(url.partition(":")[0].lower())
+    if prefix is None:
+        return
+    allow = f"{prefix}_ALLOW_INVALID_CERTIFICATES"
+    is_verified = environ.get(allow, "").strip().lower() in _NO
+    names = (f"{prefix}_{one}" for one in _ENDPOINTS)
+    named = [name for name in names if environ.get(name)]
+    for name in named:
+        yield from of_http(name, environ[name])
+    if not is_verified and not (named and all(_is_local(environ[name]) for name in named)):
+        yield Dialled(
+            setting=allow,
+            hosts=(_ANYWHERE,),
+            encryption=Encryption.UNVERIFIED,
+            safe="false",
+            asks_password=False,
+        )
+
+
+def _is_local(url: str) -> bool:
+    return all(server.is_here for server in of_http("", url))
 
 
 def is_loopback(host: str) -> bool:

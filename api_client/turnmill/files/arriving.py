@@ -160,8 +160,9 @@ def _own_name(file: object) -> str:
 def _claim(media_type: object) -> str:
     if media_type is None:
         return ""
+    # Browsers say more behind it: audio/webm;codecs=opus.
     if not isinstance(media_type, str) or not re.fullmatch(
-        r"[\w.+-]{1,60}/[\w.+-]{1,60}", media_type
+        r"[\w.+-]{1,60}/[\w.+-]{1,60} *(;[ -~]{0,200})?", media_type
     ):
         raise InvalidInput(
             "media_type must be a type, such as image/png", hint="leave it out: its bytes tell"

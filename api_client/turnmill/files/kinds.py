@@ -61,8 +61,8 @@ def _is_ogg(head: bytes) -> bool:
 
 
 def _is_mp3(head: bytes) -> bool:
-    if head[:3] == b"ID3":
-        return True
+    if head[:3] == b"ID3":  # a version that exists, and a length in bytes of seven bits
+        return len(head) >= 10 and head[3] in (2, 3, 4) and max(head[6:10]) < 0x80
     # A frame: eleven bits, a version and a layer that exist, a rate and a frequency that are known.
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return False
@@ -79,13 +79,18 @@ def _is_webm_audio(head: bytes) -> bool:
     return is_webm and b"A_" in head and b"V_" not in head
 
 
-#: The handler of a track of pictures.
-_MOVES = re.compile(rb"hdlr.{8}vide", re.DOTALL)
+#: The handler of a track of pictures, and of one of sound.
+_MOVES = re.compile(rb"hdlr.{8}(?:vide|pict|auxv)", re.DOTALL)
+_SOUNDS = re.compile(rb"hdlr.{8}soun", re.DOTALL)
+#: How phones and browsers begin what may be a video, or sound alone.
+_EITHER = (b"mp41", b"mp42", b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"dash", b"3gp4", b"3gp5")
 
 
 def _is_m4a(head: bytes) -> bool:
-    is_m4a = head[4:8] == b"ftyp" and head[8:12] in (b"M4A ", b"M4B ")
-    return is_m4a and not _MOVES.search(head)
+    if head[4:8] != b"ftyp" or _MOVES.search(head):
+        return False
+    brand = head[8:12]
+    return brand in (b"M4A ", b"M4B ") or (brand in _EITHER and bool(_SOUNDS.search(head)))
 
 
 #: What is taken. Pictures end where they say they end: whatever comes behind is somebody's trick.
@@ -113,7 +118,7 @@ KINDS: tuple[Kind, ...] = (
         lambda _, tail, __: b"%%EOF" in tail[-2048:],
     ),
     Kind("audio/wav", _riff(b"WAVE"), None, _riff_is_whole),
-    Kind("audio/flac", _begins(b"fLaC")),
+    Kind("audio/flac", lambda head: re.match(rb"fLaC[\0\x80]\0\0\x22", head) is not None),
     Kind("audio/ogg", _is_ogg),
     Kind("audio/mp4", _is_m4a),
     Kind("audio/webm", _is_webm_audio),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from turnmill.connections.rules import BUCKETS
 from turnmill.domain.errors import FilesUnavailable, InvalidSetting, MissingExtra
 from turnmill.files.port import CHUNK, MissingBytes, Stored
 
@@ -20,7 +21,6 @@ _OPTIONS = (
     *("allow_http", "allow_invalid_certificates", "connect_timeout", "timeout"),
     *("proxy_ca_certificate", "proxy_excludes", "proxy_url"),
 )
-_PREFIXES = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE", "az": "AZURE", "azure": "AZURE"}
 
 
 class Objects:
@@ -128,6 +128,6 @@ def client_options(url: str) -> dict[str, str]:
 
     A server of one's own may be reached without TLS (`AWS_ALLOW_HTTP`), or by a proxy.
     """
-    prefix = _PREFIXES.get(url.partition(":")[0].lower(), "")
+    prefix = BUCKETS.get(url.partition(":")[0].lower(), "")
     told = {one: os.environ.get(f"{prefix}_{one.upper()}", "") for one in _OPTIONS if prefix}
     return {"timeout": "60s"} | {one: value for one, value in told.items() if value}

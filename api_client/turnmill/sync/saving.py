@@ -3,21 +3,18 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import IO
 
 from turnmill.executor.thread import Executor, aside
+from turnmill.named_file import NamedFile
 from turnmill.sync.attachments import Attachments
 
 
 def saved(executor: Executor, attachment_id: str, path: "str | PathLike[str]") -> None:
-    """Write an attachment to a file, whole or not at all: in the place of what is there."""
-    target = Path(path)
-    beside = target.with_name(f".{target.name}.{attachment_id}.part")
+    """Write an attachment to a file, whole or not at all; see `NamedFile`."""
+    file = aside(NamedFile, Path(path), binary=True)
     try:
-        file: IO[bytes] = aside(beside.open, "wb")
-        with file:
-            for piece in Attachments(executor).open(attachment_id):
-                aside(file.write, piece)
-        aside(beside.replace, target)
+        for piece in Attachments(executor).open(attachment_id):
+            aside(file.bytes.write, piece)
+        aside(file.finish)
     finally:
-        aside(beside.unlink, missing_ok=True)
+        aside(file.close)

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from turnmill.domain.checks import storable
@@ -12,7 +13,7 @@ from turnmill.domain.states import Effects, ToolCallState
 from turnmill.tools import ToolError
 from turnmill_worker.providers import calls
 from turnmill_worker.providers.foreign import name_of
-from turnmill_worker.threads import Threads
+from turnmill_worker.threads import Ran, Threads
 from turnmill_worker.tools.runnable import Failed, Runnable
 
 logger = logging.getLogger("turnmill.tools")
@@ -66,17 +67,23 @@ async def run(tool: Runnable, arguments: dict[str, Any], threads: Threads) -> Ou
     Cancelled, it closes the call: a coroutine is cancelled, and a thread is left behind.
     """
     if tool.is_async:
-        return await _awaited(tool, arguments)
-    ended = threads.run(lambda: tool.function(**arguments))
+        return await _awaited(tool, arguments, threads)
+    ended = threads.run(lambda: _done(tool.function(**arguments)))
     await asyncio.wait({ended}, timeout=tool.timeout.total_seconds())
     if not ended.done():
         return _overdue(tool)
-    ran = ended.result()
-    return _done(ran.result) if ran.raised is None else raised(tool, ran.raised)
+    return _of_thread(tool, ended.result())
 
 
-async def _awaited(tool: Runnable, arguments: dict[str, Any]) -> Outcome:
-    call = calls.Call(_caught(tool, lambda: tool.function(**arguments)))
+def _of_thread(tool: Runnable, ran: Ran) -> Outcome:
+    if ran.raised is not None:
+        return raised(tool, ran.raised)
+    outcome: Outcome = ran.result
+    return outcome
+
+
+async def _awaited(tool: Runnable, arguments: dict[str, Any], threads: Threads) -> Outcome:
+    call = calls.Call(_caught(tool, lambda: tool.function(**arguments), threads))
     try:
         async with asyncio.timeout(tool.timeout.total_seconds()):
             await call.wait()
@@ -89,9 +96,13 @@ async def _awaited(tool: Runnable, arguments: dict[str, Any]) -> Outcome:
     return call.result() or failed("raised", "The tool failed: CancelledError.")
 
 
-async def _caught(tool: Runnable, work: Callable[[], Any]) -> Outcome:
+async def _caught(tool: Runnable, work: Callable[[], Any], threads: Threads) -> Outcome:
     try:
-        return _done(await work())
+        output = await work()
+        if isinstance(output, Iterator):
+            # Each piece is made when it is asked for: not on our loop.
+            return _of_thread(tool, await threads.call(lambda: _done(output)))
+        return _done(output)
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001
@@ -125,7 +136,7 @@ def raised(tool: Runnable, error: BaseException) -> Outcome:
 def _words_of(error: ToolError) -> str:
     try:
         return str(error) or "The tool failed."
-    except Exception:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001
         return "The tool failed."  # somebody's subclass
 
 
@@ -140,6 +151,7 @@ def _place_of(error: BaseException) -> str:
 
 
 def _done(output: Any) -> Outcome:
+    """Tell an output in words. It may run code of the tool's: what is lazy is made only here."""
     words = _in_words(output)
     if words is None:
         return failed("output_unreadable", f"The tool's output is no JSON: {name_of(output)}.")
@@ -157,6 +169,8 @@ def _in_words(output: Any) -> str | None:
     from pydantic_core import to_json  # noqa: PLC0415  only where tools are run
 
     try:
+        if isinstance(output, Iterator):
+            output = list(islice(output, MAX_OUTPUT_BYTES // 2 + 1))  # more is too large anyway
         return storable(to_json(output, inf_nan_mode="strings").decode())
     except Exception:  # noqa: BLE001
         # Objects of somebody's, and what they raise when they are read.

@@ -56,6 +56,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "workers": Check(workers.check_workers, Area.WORKERS),
         "providers": Check(workers.check_providers, Area.SETTINGS, within=_IMPORTS),
         "tools": Check(parts.check_tools, Area.SETTINGS, within=_TOOLS),
+        "start": Check(parts.check_start, Area.SETTINGS, within=_IMPORTS),
         "pauses": Check(work.check_pauses, Area.WORK),
         "accounts": Check(work.check_accounts, Area.WORK),
         "waiting": Check(work.check_waiting, Area.WORK),

@@ -13,6 +13,7 @@ import click
 from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
 from turnmill.cli.listing import Listed, page_options, print_page
 from turnmill.domain.errors import InvalidInput
+from turnmill.named_file import OURS
 from turnmill.show.files_view import FILES, print_file, print_removed_file
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ def get(*, file: str, to: str | None) -> None:
             return
         path = Path(to)
         try:
-            target = path.open("xb")
+            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OURS)
         except OSError as error:
             raise InvalidInput(
                 f"cannot write there: {os.strerror(error.errno or 0)}",
                 hint="name a file that is not there",
             ) from None
         try:
-            with target:
+            with os.fdopen(made, "wb") as target:
                 size = _write(client, file, target)
         except BaseException:
             path.unlink(missing_ok=True)

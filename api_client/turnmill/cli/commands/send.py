@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -100,6 +101,7 @@ def command(
     if text is None and not attached:
         raise click.UsageError("Missing argument 'TEXT'; with --attach it may be left out.")
     if save_audio is not None:
+        _require_a_place(save_audio)  # before anything is sent
         wait, reply_as = wait or not stream, reply_as or "audio"
     if to is not None and (wait or stream):
         raise click.UsageError("Nobody answers a note: leave out --wait and --stream.")
@@ -159,6 +161,15 @@ def _left(turn: Turn) -> int:
     advise(f"next: turnmill turns show {turn.id} --text")
     advise(f"      turnmill turns cancel {turn.id}")
     return INTERRUPTED
+
+
+def _require_a_place(path: str) -> None:
+    """Refuse what no sound can be written to: the reply would be paid for, and not be heard."""
+    if path == "-":
+        raise click.UsageError("What is said goes to stdout: --save-audio takes a file, or a FIFO.")
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise click.UsageError(f"--save-audio: {folder} is no folder.")
 
 
 def _save_audio(reply: Reply, path: str | None) -> None:

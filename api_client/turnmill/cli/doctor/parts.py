@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from turnmill.cli.doctor.findings import Examination, Findings, count, note, ok, wrong
 from turnmill.connections.shown import shown
+from turnmill.domain.errors import ConfigurationError
 from turnmill.show.wording import duration
 
 #: An observer may fail so often in a row: it is told again.
@@ -46,6 +48,31 @@ def check_tools(examination: Examination) -> Findings:
     for name, reason in found.unreachable.items():
         what = f"MCP server {name} cannot be reached: {reason}"
         yield wrong(what, "its entry in the file of TURNMILL_MCP; start it", code="mcp_unreachable")
+
+
+def check_start(examination: Examination) -> Findings:
+    """Whether a worker would start here: whether what it reads and imports then is there."""
+    from turnmill_worker.layers.defaults import defaults_in
+    from turnmill_worker.layers.registered import registered
+    from turnmill_worker.observers.registered import registered as observers_in
+    from turnmill_worker.providers.own_prices import Prices, prices_in
+
+    settings = examination.settings
+    reads: tuple[Callable[[], object], ...] = (
+        lambda: registered(settings.layers),
+        lambda: observers_in(settings.observers),
+        lambda: prices_in(settings.prices, Prices()),
+        lambda: defaults_in(settings.defaults),
+    )
+    refused = False
+    for read in reads:
+        try:
+            read()
+        except ConfigurationError as error:
+            refused = True
+            yield wrong(str(error), error.hint, code=error.code)
+    if not refused:
+        yield ok("layers, observers, prices and defaults that this environment names are there")
 
 
 def check_vendors(examination: Examination) -> Findings:

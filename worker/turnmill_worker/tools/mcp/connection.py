@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -20,6 +21,7 @@ from turnmill import __version__
 from turnmill_worker.providers.foreign import name_of
 from turnmill_worker.tools.mcp import child
 from turnmill_worker.tools.mcp.configured import ServerSettings
+from turnmill_worker.tools.mcp.hearing import heard
 from turnmill_worker.tools.mcp.http import MOST_BYTES, Guarded
 
 logger = logging.getLogger("turnmill.mcp")
@@ -67,6 +69,8 @@ class Connection:
         """Open, wait for the end, close: all in one task, as the SDK wants it."""
         try:
             async with self._client() as client:
+                if opened.done():
+                    return  # nobody waits for it any more
                 self.is_open = not self._closing.is_set()
                 opened.set_result(client)
                 await self._closing.wait()
@@ -90,7 +94,7 @@ class Connection:
         settings = self._settings
         transport = _over_http(settings) if settings.url else _to_program(settings)
         return Client(
-            _Watched(transport, self._hang_up),
+            _Watched(transport, self._hang_up, server=settings.name),
             read_timeout_seconds=WITHIN.total_seconds(),
             message_handler=self._hear,
             client_info=Implementation(name="turnmill", version=__version__),
@@ -121,14 +125,16 @@ async def _over_http(settings: ServerSettings) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def _to_program(settings: ServerSettings) -> AsyncIterator[Any]:
     """Run the program in a process group that ends with ours, whatever becomes of us."""
+    _require_program(settings)
     program = StdioServerParameters(
         command=sys.executable,
         args=[
             *("-I", "-S", str(Path(child.__file__))),
-            *(str(os.getpid()), settings.command, *settings.args),
+            *(str(os.getpid()), str(MOST_BYTES), settings.command, *settings.args),
         ],
         env=dict(settings.env),
         cwd=settings.cwd,
+        encoding_error_handler="replace",  # one wrong byte is no reason to hang up
     )
     with Path(os.devnull).open("w") as nothing:  # noqa: ASYNC230  it never blocks
         # Of whoever says there what it was called with, nothing gets into our log unasked.
@@ -137,29 +143,39 @@ async def _to_program(settings: ServerSettings) -> AsyncIterator[Any]:
             yield streams
 
 
+def _require_program(settings: ServerSettings) -> None:
+    """Raise FileNotFoundError where there is none: what is between would only say that it ended."""
+    path = settings.env.get("PATH", os.environ.get("PATH"))
+    named = Path(settings.cwd or "", settings.command) if os.sep in settings.command else None
+    if shutil.which(settings.command if named is None else str(named), path=path) is None:
+        raise FileNotFoundError(settings.command)
+
+
 class _Watched(Transport):
     """A transport that tells when the other side has hung up."""
 
     def __init__(
-        self, inner: AbstractAsyncContextManager[Any], hung_up: Callable[[], None]
+        self, inner: AbstractAsyncContextManager[Any], hung_up: Callable[[], None], *, server: str
     ) -> None:
         self._inner = inner
         self._hung_up = hung_up
+        self._server = server
 
     async def __aenter__(self) -> Any:
         read, write = await self._inner.__aenter__()
-        return _Told(read, self._hung_up), write
+        return _Told(read, self._hung_up, server=self._server), write
 
     async def __aexit__(self, *raised: Any) -> bool | None:
         return await self._inner.__aexit__(*raised)
 
 
 class _Told:
-    """A stream of messages, and who is told of its end."""
+    """A stream of messages as far as they can be read, and who is told of its end."""
 
-    def __init__(self, inner: Any, ended: Callable[[], None]) -> None:
+    def __init__(self, inner: Any, ended: Callable[[], None], *, server: str) -> None:
         self._inner = inner
         self._ended = ended
+        self._server = server
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -169,10 +185,11 @@ class _Told:
 
     async def __anext__(self) -> Any:
         try:
-            return await self._inner.__anext__()
+            said = await self._inner.__anext__()
         except StopAsyncIteration:
             self._ended()
             raise
+        return heard(said, server=self._server)
 
     async def __aenter__(self) -> "_Told":
         await self._inner.__aenter__()

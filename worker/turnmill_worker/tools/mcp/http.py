@@ -4,6 +4,7 @@ The SDK gives up a connection, with all calls that are under way on it, when one
 raises. So nothing raises here: an answer says whether the request may have been executed.
 """
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
@@ -11,6 +12,8 @@ from http import HTTPStatus
 import httpx2
 
 #: Of JSON-RPC errors that no server sends, but we: outside of what is reserved for anybody.
+#: A server that knows them says them without the mark.
+MARK = secrets.token_hex(16)
 NOT_SENT = -31_001  #: nothing was executed
 LOST = -31_002  #: nobody knows
 FORGOTTEN = -31_003  #: the server does not know the session, and has executed nothing
@@ -86,7 +89,7 @@ class _Bounded(httpx2.AsyncByteStream):
 
 
 def _answer(code: int) -> httpx2.Response:
-    error = {"code": code, "message": "the server cannot be reached"}
+    error = {"code": code, "message": "the server cannot be reached", "data": MARK}
     return httpx2.Response(
         HTTPStatus.SERVICE_UNAVAILABLE, json={"jsonrpc": "2.0", "id": None, "error": error}
     )

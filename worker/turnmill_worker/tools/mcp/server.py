@@ -1,15 +1,22 @@
 """One MCP server as a process of ours knows it: its tools, and calls of them."""
 
 import asyncio
-import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from mcp import Client, MCPError
-from mcp.types import CONNECTION_CLOSED, PARSE_ERROR, RequestParamsMeta, Tool
+from mcp.types import (
+    CONNECTION_CLOSED,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    RequestParamsMeta,
+    Tool,
+)
+from pydantic_core import from_json
 
 from turnmill.domain.states import Effects
 from turnmill.tools import BadCall, ToolContext, ToolError
@@ -23,10 +30,12 @@ from turnmill_worker.tools.mcp.answers import (
 )
 from turnmill_worker.tools.mcp.configured import ServerSettings, ToolRules
 from turnmill_worker.tools.mcp.connection import CannotConnect, Connection
-from turnmill_worker.tools.mcp.http import FORGOTTEN, LOST, NOT_SENT
+from turnmill_worker.tools.mcp.http import FORGOTTEN, LOST, MARK, NOT_SENT
 from turnmill_worker.tools.runnable import Failed
 
 logger = logging.getLogger("turnmill.mcp")
+
+T = TypeVar("T")
 
 MOST_TOOLS = 1_000  #: of one server
 _MOST_PAGES = 100
@@ -43,7 +52,16 @@ UNREACHABLE = "mcp_unreachable"
 INTERRUPTED = "mcp_interrupted"
 UNREADABLE = "mcp_unreadable"
 #: What the SDK says, and no server, for which its codes are as good as any.
-_OF_SDK = ("Connection closed", "SSE stream", "Failed to parse JSON response")
+_HUNG_UP = ("Connection closed", "SSE stream")
+_NO_ANSWER = (
+    *("Failed to parse JSON response", "Failed to parse SSE message"),
+    *("Unexpected content type", "server answered a request with 202"),
+)
+_CODES_OF_NO_ANSWER = (PARSE_ERROR, INVALID_REQUEST, INTERNAL_ERROR)
+_BY_STATUS = "Server returned an error response"  #: it has said so by HTTP alone
+#: Of the time of a call, until when it may not have begun yet: later it is told that nothing was
+#: done, which is known, and not that its time is over.
+_TO_BEGIN = 0.9
 _MAY_HAVE_HAPPENED = " It may have had its effect all the same."
 
 
@@ -77,8 +95,9 @@ class McpTool:
     def arguments(self, said: str, context: ToolContext) -> dict[str, Any]:
         """Return what the function takes. Whether it fits the schema is for the server to say."""
         try:
-            given = json.loads(said or "{}")
-        except (ValueError, RecursionError):
+            # It refuses half a pair of surrogates, too, which no server could be sent.
+            given = from_json(said or "{}", allow_inf_nan=False)
+        except ValueError:
             raise BadCall("the arguments are no JSON") from None
         if not isinstance(given, dict):
             raise BadCall("the arguments are no JSON object")
@@ -146,15 +165,19 @@ class Server:
 
     async def call(self, tool: McpTool, arguments: dict[str, Any], *, key: str) -> str:
         """Return what the tool gave. Raises ToolError, in words for the model."""
-        async with self._places:
+        until = asyncio.get_running_loop().time() + _TO_BEGIN * tool.timeout.total_seconds()
+        await self._in_time(self._places.acquire(), until)
+        try:
             if not tool.theirs:
-                tool = await self._resolved(tool.name)
+                tool = await self._in_time(self._resolved(tool.name), until)
             with suppress(_Forgotten):
-                return await self._called(tool, arguments, key=key)
+                return await self._called(tool, arguments, key=key, until=until)
             # The server was started anew, say, and has executed nothing.
             with suppress(_Forgotten):
-                return await self._called(tool, arguments, key=key)
+                return await self._called(tool, arguments, key=key, until=until)
             raise self._unreachable()
+        finally:
+            self._places.release()
 
     async def aclose(self) -> None:
         """Hang up; a program is ended."""
@@ -173,8 +196,18 @@ class Server:
             raise Failed("unknown_tool", "There is no such tool.")
         return self.tools[name]
 
-    async def _called(self, tool: McpTool, arguments: dict[str, Any], *, key: str) -> str:
-        client = await self._connected()
+    async def _in_time(self, work: Awaitable[T], until: float) -> T:
+        """Wait for what has to be before a call. Raises Failed where it takes too long."""
+        try:
+            async with asyncio.timeout_at(until):
+                return await work
+        except TimeoutError:
+            raise self._unreachable() from None
+
+    async def _called(
+        self, tool: McpTool, arguments: dict[str, Any], *, key: str, until: float
+    ) -> str:
+        client = await self._in_time(self._connected(), until)
         connection = self._connection
         meta = cast("RequestParamsMeta", {KEY: key})
         seconds = tool.timeout.total_seconds() + 1  # it is given up by whoever waits before that
@@ -183,7 +216,7 @@ class Server:
                 tool.theirs, arguments, read_timeout_seconds=seconds, meta=meta
             )
         except MCPError as error:
-            if error.code == FORGOTTEN:
+            if _of_ours(error) == FORGOTTEN:
                 await self._drop(connection)
                 raise _Forgotten from None
             raise self._failed(error, tool) from None
@@ -194,14 +227,17 @@ class Server:
         return output_of(result)
 
     def _failed(self, error: MCPError, tool: McpTool) -> ToolError:
-        if error.code == NOT_SENT:
+        ours = _of_ours(error)
+        if ours == NOT_SENT:
             return self._unreachable()
-        words, is_of_sdk = error.message, error.message.startswith(_OF_SDK)
-        if error.code == LOST or (error.code == CONNECTION_CLOSED and is_of_sdk):
+        words = error.message
+        if ours == LOST or (error.code == CONNECTION_CLOSED and words.startswith(_HUNG_UP)):
             words = "The tool's server hung up before it answered."
             return Failed(INTERRUPTED, words + _effect(tool))
-        if error.code == PARSE_ERROR and is_of_sdk:
+        if error.code in _CODES_OF_NO_ANSWER and words.startswith(_NO_ANSWER):
             return _unreadable(tool)
+        if error.code == INTERNAL_ERROR and words == _BY_STATUS:
+            words += "." + _effect(tool)
         return Failed("mcp_error", words or "The tool failed.")
 
     async def _connected(self) -> Client:
@@ -293,6 +329,11 @@ class Server:
 
 class _Forgotten(Exception):
     """The server knows nothing of our session, and has executed nothing."""
+
+
+def _of_ours(error: MCPError) -> int | None:
+    """Return which error it is that no server sends, but we; None for one of a server's."""
+    return error.code if error.data == MARK else None
 
 
 def _unreadable(tool: McpTool) -> Failed:
