@@ -132,6 +132,20 @@ async def test_a_batch_whose_answer_was_lost_is_found_again(rig: Rig) -> None:
     assert {*await rig.results(found)} == {line.custom_id for line in lines}
 
 
+async def test_where_what_is_listed_has_no_name_nobody_says_that_ours_is_not_there(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await rig.begun(rig.lines(1), "mark-1")
+    shown = rig.double._shown
+    monkeypatch.setattr(rig.double, "_shown", lambda one: {**shown(one), "id": 7})
+    with pytest.raises(ProviderError, match="unreadable_reply"):
+        await rig.batches.find("mark-1", stored="", within=_LONG)
+    monkeypatch.undo()
+    assert [one.ref for one in await rig.batches.find("mark-1", stored="", within=_LONG)] == [
+        batch.ref
+    ]
+
+
 async def test_a_batch_that_is_cancelled_keeps_what_was_run(rig: Rig) -> None:
     rig.double.desk.takes = 3600.0
     batch = await rig.begun(rig.lines(10))
