@@ -13,6 +13,7 @@ import click
 from turnmill.cli import FAILED, INTERRUPTED, OK, PARTIAL, STILL_RUNNING
 from turnmill.cli.ages import Age
 from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.json_settings import object_of
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of
@@ -34,7 +35,7 @@ FORMATS = ("jsonl", "csv", "parquet")
 batch_argument = click.argument("batch", metavar="BATCH")
 
 
-@click.group("batch")
+@click.group("batch", cls=CommandGroup)
 def command() -> None:
     """Run many turns from a file.
 

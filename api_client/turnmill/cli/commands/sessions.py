@@ -18,6 +18,7 @@ from turnmill.cli.context import (
     open_client,
     yes_option,
 )
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import session_of, turn_of
 from turnmill.domain.states import Running, SessionStatus
@@ -49,7 +50,7 @@ def running_option(default: str, help_text: str) -> Callable[[F], F]:
     return click.option("--running", type=kinds, default=default, show_default=True, help=help_text)
 
 
-@click.group("sessions")
+@click.group("sessions", cls=CommandGroup)
 def command() -> None:
     """List, show, archive, fork, move, import and delete sessions. SESSION is a key or an id."""
 

@@ -12,6 +12,7 @@ import click
 from turnmill.cli import PARTIAL
 from turnmill.cli.ages import Age
 from turnmill.cli.context import code_of, confirm, json_option, open_client, say, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of, session_of, turn_of
 from turnmill.cli.waiting import counting
@@ -52,10 +53,12 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def states_option(
-    among: Sequence[str], *, told: str = "Repeatable."
+    among: Sequence[str], *, told: str = "Repeatable.", metavar: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add --state."""
-    return click.option("--state", "states", multiple=True, type=click.Choice(among), help=told)
+    return click.option(
+        "--state", "states", multiple=True, type=click.Choice(among), metavar=metavar, help=told
+    )
 
 
 limit_option = click.option(
@@ -66,13 +69,17 @@ all_option = click.option(
 )
 
 
-@click.group("turns")
+@click.group("turns", cls=CommandGroup)
 def command() -> None:
     """List, show, retry and cancel turns. TURN is an id, or as much of it as a listing shows."""
 
 
 @command.command("ls")
-@states_option(_STATES)
+@states_option(
+    _STATES,
+    told="Such as dead. Repeatable; a word that is none lists them all.",
+    metavar="STATE",
+)
 @filters
 @page_options("turn")
 def ls(
