@@ -64,7 +64,9 @@ def pages(
     """Yield how each command is called, and its page of help on a terminal of 80 columns."""
     context = click.Context(command, info_name=command.name, parent=above, terminal_width=80)
     yield context.command_path, command.get_help(context)
-    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+    if not isinstance(command, click.Group):
+        return
+    for name in command.list_commands(context):
         found = command.get_command(context, name)
         assert found is not None
         if not found.ignore_unknown_options:  # Celery's own

@@ -14,11 +14,11 @@ import click
 
 from turnmill.cli.ages import Age
 from turnmill.cli.context import advise, confirm, json_option, say, yes_option
-from turnmill.cli.doctor.findings import count
 from turnmill.cli.groups import CommandGroup
 from turnmill.domain.auditing import Action
 from turnmill.domain.errors import DataKeyMissing, InvalidInput
 from turnmill.show.tables import print_json
+from turnmill.show.wording import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable

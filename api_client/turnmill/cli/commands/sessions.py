@@ -31,7 +31,7 @@ from turnmill.show.session_view import (
 )
 from turnmill.show.tables import print_outcome
 from turnmill.show.terminal import on_one_line, tell
-from turnmill.show.wording import duration
+from turnmill.show.wording import count, duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -204,7 +204,7 @@ def delete(*, session: str, running: str, yes: bool, as_json: bool) -> None:
         found = session_of(client, session)
         turns = found.turns_succeeded + found.turns_failed + found.unfinished
         name = f"session {found.key or found.id} of {found.user_id}"
-        confirm(f"Delete {name} with its {turns} turns for good?", yes=yes)
+        confirm(f"Delete {name} with its {count(turns, 'turn')} for good?", yes=yes)
         report = client.sessions.delete(found, running=running)
     print_deletion(report, as_json=as_json)
 

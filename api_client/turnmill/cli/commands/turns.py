@@ -24,6 +24,7 @@ from turnmill.show.tables import print_outcome
 from turnmill.show.turn_listing import TURNS, read_page
 from turnmill.show.turn_view import look_at, print_turn
 from turnmill.show.why_view import print_why
+from turnmill.show.wording import count
 
 if TYPE_CHECKING:
     from turnmill.sync.client import Client
@@ -207,12 +208,12 @@ def _move(
             return _each(client, turn_ids, act, as_json=as_json)
         found = _collect(client, most=limit, states=states, **_wanted(client, **given))
         if found and asking:
-            confirm(f"{asking} {len(found)} turns?", yes=yes)
+            confirm(f"{asking} {count(len(found), 'turn')}?", yes=yes)
         code = _each(client, found, act, as_json=as_json)
     if len(found) < limit:
-        say(f"{len(found)} turns were found")
+        say(f"found: {count(len(found), 'turn')}")
         return code
-    say(f"{limit} turns were found, maybe more: run it again")
+    say(f"found: {count(limit, 'turn')}, maybe more: run it again")
     return code or PARTIAL
 
 

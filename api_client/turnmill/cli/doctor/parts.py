@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from datetime import UTC, datetime, timedelta
 
-from turnmill.cli.doctor.findings import Examination, Findings, count, note, ok, wrong
+from turnmill.cli.doctor.findings import Examination, Findings, note, ok, wrong
 from turnmill.connections.shown import shown
-from turnmill.show.wording import duration
+from turnmill.show.wording import count, duration
 
 #: An observer may fail so often in a row: it is told again.
 _TRIES = 3
