@@ -10,6 +10,7 @@ import pytest
 
 import turnmill
 from turnmill.cli import cli
+from turnmill.show.as_typed import as_typed, program
 
 ROOT = Path(turnmill.__file__).resolve().parents[2]
 _SOURCES = sorted(
@@ -56,6 +57,28 @@ def test_the_look_itself_finds_what_does_not_exist() -> None:
 @pytest.mark.parametrize(("where", "line"), sorted(set(advice())))
 def test_every_command_that_is_advised_exists_with_its_options(where: str, line: str) -> None:
     assert not missing_in(line), where
+
+
+@pytest.mark.parametrize(
+    ("called", "typed"),
+    [
+        ("/srv/app/.venv/bin/turnmill", ".venv/bin/turnmill"),
+        ("turnmill", "turnmill"),
+        ("/srv/app/turnmill/cli/__main__.py", "python -m turnmill.cli"),
+    ],
+)
+def test_advice_names_the_program_as_it_was_called(
+    called: str, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [called])
+    monkeypatch.setattr("sys.executable", "/srv/app/.venv/bin/python")
+    monkeypatch.setattr("os.path.relpath", lambda path: path.removeprefix("/srv/app/"))
+    program.cache_clear()
+    try:
+        said = as_typed("turnmill 0.1.0: `turnmill turns ls`, or next: turnmill doctor")
+    finally:
+        program.cache_clear()
+    assert said == f"turnmill 0.1.0: `{typed} turns ls`, or next: {typed} doctor"
 
 
 def pages(
