@@ -1,10 +1,10 @@
-"""What the tab and the gauges show of money where there are more models than they tell apart."""
+"""What the tab and the gauges show where there is more than they tell apart."""
 
 import re
 from decimal import Decimal
 
 from turnmill.store.board.spending import MOST_MODELS, Spent
-from turnmill_worker.flower.gauges import OTHER, _of_money
+from turnmill_worker.flower.gauges import OTHER, _labelled, _of_money
 from turnmill_worker.flower.loading import Loader
 from turnmill_worker.flower.words import Words
 
@@ -45,3 +45,11 @@ def test_gauges_add_up_to_what_the_tab_shows() -> None:
     }
     assert len(of_month) == MOST_MODELS + 1
     assert of_month[OTHER] == 0.06
+
+
+def test_a_label_takes_few_values_and_none_that_says_what_somebody_wrote() -> None:
+    values = {"a word\nof somebody's": 1.0} | {f"state-{n}": 1.0 for n in range(200)}
+    found = _labelled("board_x", "…", "state", values).samples
+    assert len(found) < 60
+    assert sum(one.value for one in found) == 201
+    assert {one.labels["state"] for one in found} <= {OTHER, *list(values)[1:]}
