@@ -72,7 +72,8 @@ def check_vendors(examination: Examination) -> Findings:
 
 def check_events(examination: Examination) -> Findings:
     """Whether those who read events come along, and whether one has missed any."""
-    from turnmill.store.nouns.events import MOST_KEPT, readers
+    from turnmill.store.nouns.event_log import MOST_KEPT
+    from turnmill.store.nouns.events import readers
 
     if examination.database is None:
         return
