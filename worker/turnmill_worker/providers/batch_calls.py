@@ -33,9 +33,9 @@ _GONE = frozenset({400, 404, 409, 410})
 class _Page(Generic[T]):
     """What a vendor lists at once."""
 
-    found: list[T]
+    found: list[T] = field(repr=False)
     oldest: datetime | None
-    last: str  #: what the next page begins behind; "": there is none
+    last: str = field(repr=False)  #: what the next page begins behind; "": there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class BatchesApi:
 
     path: str = field(repr=False)
     request_id: str  #: the header that holds it
-    next_page: str  #: the parameter that names the last one of the page before
+    next_page: str = field(repr=False)  #: the parameter that names the last one of the page before
     refusal: Callable[[RawAnswer], ProviderError]
     batch: Callable[[Mapping[str, Any]], VendorBatch]  #: raises Unreadable
     said: Callable[[Mapping[str, Any]], Awaitable[Done]]  #: by a line of results
