@@ -18,13 +18,13 @@ $(STAMP): pyproject.toml tools/install.sh $(PINS)
 	@tools/install.sh "$(PYTHON)" $(VENV)
 	@touch $@
 
-demo: install ## Run real conversations through the real queue, on this machine
+demo: install ## Run real conversations through the real queue, here
 	@$(BIN)/turnmill demo $(DEMO_ARGS)
 
-test: install ## Run the tests, four at a time; PYTEST_ARGS="-k lease -x" narrows them
+test: install ## Run the tests; PYTEST_ARGS="-k lease -x" narrows them
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
-check: install ## Lint, format, types, import contracts, file sizes, what is generated
+check: install ## Lint, format, types, imports, file sizes, what is generated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -33,27 +33,27 @@ check: install ## Lint, format, types, import contracts, file sizes, what is gen
 	$(BIN)/python tools/sync.py --check
 	$(BIN)/python tools/api_reference.py --check
 
-connections: install ## Every way to database and broker, on real servers; writes the table of docs/connections.md
+connections: install ## Every way to database and broker, on real servers
 	$(BIN)/python -m tools.connections
 
-chaos: install ## Faults at random for MINUTES (10), from SEED (1); exits 1 if a promise was broken
+chaos: install ## Faults at random: MINUTES=10 SEED=1
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
-mutants: install ## Break the protocol on purpose; each mutant is killed by a named test
+mutants: install ## Break the protocol on purpose: a test notices each mutant
 	$(BIN)/python -m tests.mutants
 
-celery-suite: install ## Celery's own integration tests, on the pool and on threads; CELERY=its source
+celery-suite: install ## Celery's own tests, on the pool; CELERY=its source
 	$(BIN)/python -m tools.celery_suite $(CELERY) $(CELERY_SUITE_ARGS)
 
-bench: install ## Measure side by side with plain Celery, in less than six minutes
+bench: install ## Measure beside plain Celery, in less than six minutes
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.render
 
-bench-full: install ## The same at every latency and load, with growth to a million turns
+bench-full: install ## The same at every latency and load, up to a million turns
 	$(BIN)/python -m benchmarks --full
 	$(BIN)/python -m benchmarks.render
 
-bench-pair: install ## Measure this tree and BASE=<commit> in turns, in about eight minutes
+bench-pair: install ## Measure this tree and BASE=<commit>, in eight minutes
 	$(BIN)/python -m benchmarks.pair "$(BASE)"
 
 format: install ## Let ruff put the code in order

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -98,24 +98,23 @@ def publish_plain(queued: Queued, broker_url: str) -> None:
             plain_celery.answer.apply_async((str(turn_id), str(session_id)), producer=producer)
 
 
+_INTERACTIVE = System(
+    name="interactive",
+    title="Turnmill, interactive lane",
+    lane=Lane.INTERACTIVE,
+    most_in_flight=4000,
+    expected=1500,
+    commands=_turnmill(lambda wanted: wanted),
+)
+
 SYSTEMS = {
     one.name: one
     for one in (
-        System(
-            name="interactive",
-            title="Turnmill, interactive lane",
-            lane=Lane.INTERACTIVE,
-            most_in_flight=4000,
-            expected=1500,
-            commands=_turnmill(lambda wanted: wanted),
-        ),
-        System(
+        _INTERACTIVE,
+        replace(
+            _INTERACTIVE,
             name="interactive-each",
             title="Turnmill, interactive, a user each",
-            lane=Lane.INTERACTIVE,
-            most_in_flight=4000,
-            expected=1500,
-            commands=_turnmill(lambda wanted: wanted),
             users_each=True,
         ),
         System(

@@ -3,6 +3,7 @@
 postgres_server   the running `EmbeddedPostgres`: `.url`, `.pid`, `.url_of(database)`.
 valkey_server     the running `EmbeddedValkey`.
 database_url      a migrated, empty database, for this test alone while it runs.
+database          connections to it.
 broker_url        the Valkey of the run, emptied before the test.
 
 A test that stops, kills or freezes a server starts one of its own, since these are shared:
@@ -33,6 +34,7 @@ from tests.compiled import compiled_once
 from tests.copies import copying
 from tests.databases import Databases
 from tests.guard import forbid_network
+from turnmill.store.database import Database
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.valkey import EmbeddedValkey
@@ -164,6 +166,13 @@ def databases(postgres_server: EmbeddedPostgres, migrated_template: str) -> Data
 def database_url(databases: Databases) -> Iterator[str]:
     with databases.one() as url:
         yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    found = Database(database_url)
+    yield found
+    found.close()
 
 
 @pytest.fixture

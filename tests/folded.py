@@ -2,12 +2,12 @@
 
 from turnmill.store.analytics.folding import fold
 from turnmill.store.database import Database
-from turnmill.store.nouns import events
+from turnmill.store.nouns import event_log
 
 
 def fold_all(store: Database) -> None:
     """Fold all that there is, as upkeep does."""
-    for step in (events.give_places, fold):
+    for step in (event_log.give_places, fold):
         more = True
         while more:
             with store.begin() as conn:

@@ -24,7 +24,7 @@ from turnmill.store.analytics.usage import roll_up
 from turnmill.store.database import Database
 from turnmill.store.line.removing import remove_sessions
 from turnmill.store.nouns import repricing, turns
-from turnmill.store.nouns.events import give_places, prune
+from turnmill.store.nouns.event_log import give_places, prune
 from turnmill.verbs.users.erasing import Erasing
 
 _PRICE = Decimal("0.25")

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from turnmill.lasting import make_lasting
+
 OURS = 0o600  #: the mode of a file that we make, whatever the umask
 _MOST_LINKS = 40  #: one after the other, as in the kernel
 _FOLDERS_OF_DESCRIPTORS = ("/dev/fd", "/proc/self/fd", f"/proc/{os.getpid()}/fd")
@@ -65,7 +67,8 @@ class NamedFile:
                 raise
             self._pour(self._part)
         else:
-            _sync_folder(self._target.parent)
+            with suppress(OSError):  # not every file system syncs a folder
+                make_lasting(self._target.parent)
 
     def close(self) -> None:
         """Leave nothing unfinished behind."""
@@ -141,12 +144,3 @@ def _descriptor_of(path: Path) -> int | None:
             return None
         path = Path(os.path.normpath(path.parent / path.readlink()))
     return None
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every file system syncs a folder
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

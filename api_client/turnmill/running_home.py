@@ -24,7 +24,6 @@ LOCK_FILE = "lock"  #: held by the `turnmill up` that runs on the home
 ROLE_FILES = MappingProxyType(
     {role: f"secrets/{role}-url" for role in ("owner", "viewer", "producer", "auditor", "analyst")}
 )
-OWNER_FILE = ROLE_FILES["owner"]
 
 _log = logging.getLogger(__name__)
 

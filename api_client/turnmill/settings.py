@@ -223,16 +223,15 @@ def max_reply_bytes(environ: Mapping[str, str] | None = None) -> int:
     return count(env, "TURNMILL_MAX_REPLY_BYTES", _REPLY_BYTES_MAX, most=_MOST_REPLY)
 
 
-def batch_window(environ: Mapping[str, str] | None = None) -> int:
+def batch_window() -> int:
     """Return how many tokens may wait in a vendor's batches, of one model."""
-    env = os.environ if environ is None else environ
-    return count(env, "TURNMILL_BATCH_WINDOW", _BATCH_WINDOW, most=_MOST_WINDOW)
+    return count(os.environ, "TURNMILL_BATCH_WINDOW", _BATCH_WINDOW, most=_MOST_WINDOW)
 
 
-def batch_poll(environ: Mapping[str, str] | None = None) -> timedelta:
+def batch_poll() -> timedelta:
     """Return how often a vendor is asked for a young batch; an old one more rarely."""
-    env = os.environ if environ is None else environ
-    return timedelta(seconds=count(env, "TURNMILL_BATCH_POLL", _BATCH_POLL, most=_MOST_POLL))
+    seconds = count(os.environ, "TURNMILL_BATCH_POLL", _BATCH_POLL, most=_MOST_POLL)
+    return timedelta(seconds=seconds)
 
 
 def mock_allowed(environ: Mapping[str, str], *, faults: bool = False) -> bool:

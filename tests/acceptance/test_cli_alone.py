@@ -123,8 +123,8 @@ def test_what_destroys_does_nothing_where_nobody_can_be_asked(alone: Terminal, t
     alone.run("batch", "submit", "jobs.jsonl", "--name", "jobs")
 
     for command, counted in (
-        (("sessions", "delete", "ada:x"), "1 turns"),
-        (("batch", "cancel", "jobs"), "lines of batch jobs"),
+        (("sessions", "delete", "ada:x"), "its 1 turn for"),
+        (("batch", "cancel", "jobs"), " of batch jobs?"),
         (("migrate", "--downgrade", "base"), "2 sessions, 2 turns"),
         (("migrate", "--downgrade", "0001"), "2 sessions, 2 turns"),
     ):

@@ -74,7 +74,9 @@ def test_pages_hold_everything_once_newest_first_and_the_last_one_promises_no_mo
 
 @pytest.mark.parametrize("noun", NOUNS)
 def test_one_object_a_line_holds_what_show_says_of_it(there: Terminal, noun: str) -> None:
-    for listed in there.run(noun, "ls", "--json").lines():
+    lines = there.run(noun, "ls", "--json").lines()
+    assert lines
+    for listed in lines:
         shown: Mapping[str, Any] = there.run(noun, SHOW[noun], listed["id"], "--json").json()
         assert {name: shown[name] for name in listed} == listed
 

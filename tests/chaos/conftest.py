@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.books import Books
 from tests.chaos.system import Servers, System
+from tests.doubles.on_a_thread import Vendor
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -24,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def servers() -> Iterator[Servers]:
     with Servers.start() as servers:
         yield servers
+
+
+@pytest.fixture(scope="module")
+def vendor() -> Iterator[Vendor]:
+    """OpenAI's double, of all tests of a module."""
+    vendor = Vendor()
+    yield vendor
+    vendor.stop()
 
 
 @pytest.fixture

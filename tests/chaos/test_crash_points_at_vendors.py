@@ -18,13 +18,6 @@ BACKGROUND = {**CHAIN, "settings": {"background": True}}
 
 
 @pytest.fixture(scope="module")
-def vendor() -> Iterator[Vendor]:
-    vendor = Vendor()
-    yield vendor
-    vendor.stop()
-
-
-@pytest.fixture(scope="module")
 def stage(servers: Servers, vendor: Vendor) -> Iterator[Stage]:
     reach = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": vendor.double.base_url}
     with System(servers, lease=LEASE, environment=reach) as system, system.client() as client:

@@ -18,13 +18,6 @@ THREAD = {"provider": "openai", "model": "gpt-5-mini", "thread": "conversation"}
 
 
 @pytest.fixture(scope="module")
-def vendor() -> Iterator[Vendor]:
-    vendor = Vendor()
-    yield vendor
-    vendor.stop()
-
-
-@pytest.fixture(scope="module")
 def stage(servers: Servers, vendor: Vendor) -> Iterator[Stage]:
     reach = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": vendor.double.base_url}
     with System(servers, lease=LEASE, environment=reach) as system, system.client() as client:

@@ -22,13 +22,6 @@ UPLOADS = {"provider": "openai", "model": "gpt-5-mini", "settings": {"uploads": 
 
 
 @pytest.fixture(scope="module")
-def vendor() -> Iterator[Vendor]:
-    vendor = Vendor()
-    yield vendor
-    vendor.stop()
-
-
-@pytest.fixture(scope="module")
 def stage(
     servers: Servers, vendor: Vendor, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:

@@ -7,7 +7,7 @@ import random
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -30,13 +30,6 @@ pytestmark = pytest.mark.anyio
 
 _READY_WITHIN = 60.0
 _ENDS_WITHIN = timedelta(seconds=60)
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    found = Database(database_url)
-    yield found
-    found.close()
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from tests.doubles.openai_batches import OpenAIBatchesDouble
 from turnmill.domain.content import Message
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill_worker.providers import batch_calls
 from turnmill_worker.providers.anthropic.provider import AnthropicProvider
 from turnmill_worker.providers.batch_port import Answered, Batches, Line, VendorBatch
 from turnmill_worker.providers.openai.provider import OpenAIProvider
@@ -130,6 +131,42 @@ async def test_a_batch_whose_answer_was_lost_is_found_again(rig: Rig) -> None:
         await rig.batches.begin("mark-1", endpoint=endpoint, stored=stored, lines=lines)
     (found,) = await rig.batches.find("mark-1", stored="", within=_LONG)
     assert {*await rig.results(found)} == {line.custom_id for line in lines}
+
+
+async def test_where_what_is_listed_has_no_name_nobody_says_that_ours_is_not_there(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await rig.begun(rig.lines(1), "mark-1")
+    shown = rig.double._shown
+    monkeypatch.setattr(rig.double, "_shown", lambda one: {**shown(one), "id": 7})
+    with pytest.raises(ProviderError, match="unreadable_reply"):
+        await rig.batches.find("mark-1", stored="", within=_LONG)
+    monkeypatch.undo()
+    assert [one.ref for one in await rig.batches.find("mark-1", stored="", within=_LONG)] == [
+        batch.ref
+    ]
+
+
+async def test_a_batch_is_found_on_whatever_page_it_is_and_none_that_is_older_is_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_calls, "_PAGE", 2)
+    first, *_, last = [await rig.begun(rig.lines(1), f"mark-{n}") for n in range(5)]
+
+    async def found(mark: str) -> tuple[list[str], int]:
+        asked = len(rig.double.calls)
+        batches = await rig.batches.find(mark, stored="", within=_LONG)
+        return [one.ref for one in batches], len(rig.double.calls) - asked
+
+    refs, pages = await found("mark-0")
+    assert (refs[-1], pages) == (first.ref, 3)
+    assert len(refs) == (1 if rig.batches.knows_marks else 5)
+    shown = rig.double._shown
+    old = {"created_at": 1_700_000_000}
+    monkeypatch.setattr(
+        rig.double, "_shown", lambda one: shown(one) | (old if one.id != last.ref else {})
+    )
+    assert await found("mark-4") == ([last.ref], 1)
 
 
 async def test_a_batch_that_is_cancelled_keeps_what_was_run(rig: Rig) -> None:

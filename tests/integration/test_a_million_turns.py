@@ -23,7 +23,7 @@ from turnmill.store.analytics import reporting
 from turnmill.store.analytics.figures import Dimension, Latency, Totals, percentiles, totals
 from turnmill.store.analytics.folding import PAGE, fold, recomputed
 from turnmill.store.database import Database
-from turnmill.store.nouns.events import give_places
+from turnmill.store.nouns.event_log import give_places
 from turnmill.store.upkeep.invariants import _broken
 from turnmill.store.upkeep.invariants_of_figures import OF_FIGURES
 from turnmill_worker.stack.postgres import EmbeddedPostgres

@@ -1,6 +1,5 @@
 """A mode is chosen for a batch, or refused."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,13 +12,6 @@ from turnmill.domain.errors import InvalidInput
 from turnmill.store.database import Database
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches, sessions, turns
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    found = Database(database_url)
-    yield found
-    found.close()
 
 
 @pytest.mark.parametrize(

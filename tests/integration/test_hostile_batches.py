@@ -1,7 +1,7 @@
 """Vendors whose batches go wrong: no line is lost or paid twice, and no shard stays for ever."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -22,13 +22,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.long]
 _WITHIN = timedelta(seconds=6)
 #: What a vendor is asked for again in vain for three seconds, at the pace of these tests.
 _LONG = timedelta(seconds=5)
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    found = Database(database_url)
-    yield found
-    found.close()
 
 
 _DOUBLES = {"openai": HostileOpenAI, "anthropic": HostileAnthropic}

@@ -1,7 +1,7 @@
 """Batches at vendors, from parked turns to settled ones, on a real Postgres and stand-ins."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -28,13 +28,6 @@ from turnmill_worker.upkeep.jobs import Upkeep
 pytestmark = pytest.mark.anyio
 
 _WITHIN = timedelta(seconds=20)
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    found = Database(database_url)
-    yield found
-    found.close()
 
 
 @pytest.fixture(params=["openai", pytest.param("anthropic", marks=pytest.mark.long)])

@@ -1,6 +1,6 @@
 """A trial in a vendor's own batch: turns are asked again there, once, at half the price."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import func, select
@@ -14,14 +14,6 @@ from turnmill.store.database import Database
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    found = Database(database_url)
-    yield found
-    found.close()
-
 
 _DOUBLES = {"openai": OpenAIBatchesDouble, "anthropic": AnthropicBatchesDouble}
 

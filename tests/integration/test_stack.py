@@ -24,7 +24,7 @@ from tests.conftest import make_home
 from tests.integration.stack_process import GONE_WITHIN, Up
 from turnmill import AccessDenied, Client, Settings
 from turnmill.domain.states import TurnState
-from turnmill.running_home import OWNER_FILE, ROLE_FILES, role_urls_of_home, settings_of_home
+from turnmill.running_home import ROLE_FILES, role_urls_of_home, settings_of_home
 from turnmill.sync.turns import Turn
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
@@ -249,7 +249,7 @@ def _shown(flower: SplitResult) -> set[str]:
 
 def test_a_postgres_that_was_killed_comes_back_at_the_same_url(running: tuple[Up, Line]) -> None:
     up, line = running
-    owner_url = (up.home / OWNER_FILE).read_text()
+    owner_url = (up.home / ROLE_FILES["owner"]).read_text()
     query(owner_url, "CREATE SCHEMA ours")
     query(owner_url, "CREATE TABLE ours.kept AS SELECT 7 AS n")
     postgres = next(p for p in up.descendants() if p.argv and p.argv[0].endswith("/postgres"))

@@ -13,7 +13,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 from turnmill.store.line.settle import settle
-from turnmill.store.nouns import events
+from turnmill.store.nouns import event_log, events
 from turnmill.store.schema_name import execute
 
 
@@ -51,7 +51,7 @@ def _held_up_by_nobody(store: Database, for_how_long: timedelta, *, every: float
             steps.answer(store, sent)
             assert [(one.turn_id, one.n) for one in read(store)] == [(sent, n)]
             with store.begin() as conn:
-                events.prune(conn)
+                event_log.prune(conn)
             threading.Event().wait(every)
     assert [one.turn_id for one in read(store)] == [claim.turn_id]
 

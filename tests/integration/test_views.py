@@ -22,7 +22,7 @@ from turnmill.domain.analytics.windows import Window, day_of
 from turnmill.store.analytics.figures import Dimension, Latency, percentiles, totals
 from turnmill.store.analytics.folding import fold
 from turnmill.store.database import Database
-from turnmill.store.nouns.events import give_places
+from turnmill.store.nouns.event_log import give_places
 from turnmill.store.schema import migrate
 from turnmill.store.schema.grants import VIEWS
 from turnmill.store.schema.rollup_tables import DIMENSIONS, FIGURES

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select, update
 from tests.mutants.breaking import Mutant, instead, settling_without, without
 from turnmill.store import database, kept, postgres
 from turnmill.store.line import endings, estimates, leases
-from turnmill.store.nouns import events, reading, turns
+from turnmill.store.nouns import event_log, events, reading, turns
 from turnmill.store.postgres import accepting, claiming, settling
 from turnmill.store.postgres.looking import NAMED_IS_DUE
 from turnmill.store.rules import accepting as accepting_rules
@@ -43,8 +43,10 @@ def _losses_uncounted(patch: pytest.MonkeyPatch) -> None:
 
 
 def _pruned_unread(patch: pytest.MonkeyPatch) -> None:
-    real = events.prune
-    patch.setattr(events, "prune", lambda conn, **bounds: real(conn, **bounds | {"most_kept": 0}))
+    real = event_log.prune
+    patch.setattr(
+        event_log, "prune", lambda conn, **bounds: real(conn, **bounds | {"most_kept": 0})
+    )
 
 
 def _passed_before_told(patch: pytest.MonkeyPatch) -> None:
@@ -275,7 +277,7 @@ MUTANTS = {
     ),
     "place_by_time": Mutant(
         rule="events have their place in the order of their session",
-        breaks=instead(events, "_unplaced", _newest_first),
+        breaks=instead(event_log, "_unplaced", _newest_first),
         killed_by=f"{_EVENTS}::test_each_reader_reads_all_in_the_order_of_each_session[postgres]",
     ),
     "passed_before_told": Mutant(

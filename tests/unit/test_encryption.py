@@ -1,5 +1,6 @@
 """Keys and what they seal: each value opens in its place alone, and a missing key is loud."""
 
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,17 @@ def test_a_forgotten_key_is_gone_for_everybody_and_others_stay(key_store: KeySto
     fresh.fetch(ids=[theirs[BOB]])
     with pytest.raises(KeyWanted):
         keys.key(theirs[ADA])
+
+
+def test_the_bytes_of_a_forgotten_key_are_written_over_where_they_lay(tmp_path: Path) -> None:
+    keys = DataKeys(FolderKeys(tmp_path / "keys"), Keyring(new_key("1")))
+    keys.fetch(owners=[ADA])
+    wrapped = b64encode(next(keys.store.ls()).wrapped)
+    (file,) = (path for path in (tmp_path / "keys").iterdir() if wrapped in path.read_bytes())
+    (tmp_path / "the same").hardlink_to(file)  # what a disk has of a file whose name is gone
+    keys.forget("ada")
+    assert not file.exists()
+    assert wrapped not in (tmp_path / "the same").read_bytes()
 
 
 def test_erasures_are_noted_where_a_restored_backup_does_not_undo_them(key_store: KeyStore) -> None:

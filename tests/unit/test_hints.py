@@ -10,6 +10,7 @@ import pytest
 
 import turnmill
 from turnmill.cli import cli
+from turnmill.show.as_typed import as_typed, program
 
 ROOT = Path(turnmill.__file__).resolve().parents[2]
 _SOURCES = sorted(
@@ -56,3 +57,56 @@ def test_the_look_itself_finds_what_does_not_exist() -> None:
 @pytest.mark.parametrize(("where", "line"), sorted(set(advice())))
 def test_every_command_that_is_advised_exists_with_its_options(where: str, line: str) -> None:
     assert not missing_in(line), where
+
+
+@pytest.mark.parametrize(
+    ("called", "typed"),
+    [
+        ("/srv/app/.venv/bin/turnmill", ".venv/bin/turnmill"),
+        ("turnmill", "turnmill"),
+        ("/srv/app/turnmill/cli/__main__.py", "python -m turnmill.cli"),
+    ],
+)
+def test_advice_names_the_program_as_it_was_called(
+    called: str, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [called])
+    monkeypatch.setattr("sys.executable", "/srv/app/.venv/bin/python")
+    monkeypatch.setattr("os.path.relpath", lambda path: path.removeprefix("/srv/app/"))
+    program.cache_clear()
+    try:
+        said = as_typed("turnmill 0.1.0: `turnmill turns ls`, or next: turnmill doctor")
+    finally:
+        program.cache_clear()
+    assert said == f"turnmill 0.1.0: `{typed} turns ls`, or next: {typed} doctor"
+
+
+def pages(
+    command: click.Command = cli, above: click.Context | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield how each command is called, and its page of help on a terminal of 80 columns."""
+    context = click.Context(command, info_name=command.name, parent=above, terminal_width=80)
+    yield context.command_path, command.get_help(context)
+    if not isinstance(command, click.Group):
+        return
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        if not found.ignore_unknown_options:  # Celery's own
+            yield from pages(found, context)
+
+
+def test_no_page_of_help_is_cut_or_wider_than_a_terminal() -> None:
+    read = dict(pages())
+    assert len(read) > 100
+    for called, page in read.items():
+        lines = page.splitlines()
+        assert not [line for line in lines if len(line) > 80], called
+        assert not [line for line in lines[1:] if line.endswith("...")], called
+
+
+def test_whatever_is_said_names_commands_as_they_can_be_typed() -> None:
+    """`say` and `tell` print what they are given; `advise` and `as_typed` put the program right."""
+    bare = re.compile(r"\b(?:say|tell)\(\s*f?\"[^\"]*(?:^|[ :(])turnmill [a-z]+ [a-z-]")
+    told = {path: bare.findall(path.read_text(encoding="utf-8")) for path in _SOURCES}
+    assert {str(path.relative_to(ROOT)): found for path, found in told.items() if found} == {}

@@ -19,7 +19,7 @@ from turnmill.domain.errors import StoreUnavailable
 from turnmill.domain.hearing import Asked
 from turnmill.domain.ids import SessionId
 from turnmill.store.database import Database
-from turnmill.store.nouns import events, reading, sessions
+from turnmill.store.nouns import event_log, events, reading, sessions
 from turnmill.store.nouns.subscribing import subscribe
 from turnmill.store.rules.happenings import observe
 from turnmill.store.schema.event_tables import events as event_rows
@@ -160,7 +160,7 @@ async def test_who_fails_many_times_in_a_row_is_parked_and_misses_nothing_once_r
         assert (notes.told, state(store).parked_because) == ([1, 2, 2, 2], "ValueError")
         assert "3 tries to tell it of turn.succeeded came to nothing" in caplog.text
         with store.begin() as conn:
-            assert events.prune(conn) == 1
+            assert event_log.prune(conn) == 1
             events.park_reader(conn, "observer:one", parked=False)
         await until(lambda: is_over(store))
     assert notes.told == [1, 2, 2, 2, 2, 2, 3]
@@ -347,7 +347,7 @@ async def test_a_gap_is_told_of_too(store: Database) -> None:
         events.add_reader(conn, "observer:one")
     answered(store)
     with store.begin() as conn:
-        events.prune(conn, most_kept=1)
+        event_log.prune(conn, most_kept=1)
 
     async def notes(event: Event) -> None:
         told.append((event.kind, event.n))

@@ -141,13 +141,13 @@ class DataKeys:
                     _put(self._missing, name, (now + MISSED_SECONDS, str(error)))
         return error
 
-    def hold_all_of(self, user: str, *, seconds: float = HELD_SECONDS) -> None:
-        """Hold every key of a user for so long: before all that is his is read in one go.
+    def hold_all_of(self, user: str) -> None:
+        """Hold every key of a user for a while: before all that is his is read in one go.
 
         Raises DataKeyMissing where one of them cannot be unwrapped.
         """
         found = self.store.get(users=(user,))
-        self._hold(found, ids=[one.id for one in found], owners=(), seconds=seconds)
+        self._hold(found, ids=[one.id for one in found], owners=(), seconds=HELD_SECONDS)
 
     def forget(self, user: str) -> Forgotten:
         """Forget all keys of a user, for good: nobody can read what was sealed for him."""

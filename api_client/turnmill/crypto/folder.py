@@ -15,6 +15,7 @@ from typing import Any
 from turnmill.crypto.key_store import Forgotten, WrappedKey, welcome
 from turnmill.domain.errors import DataKeyMissing
 from turnmill.domain.ids import hash_of_user
+from turnmill.lasting import make_lasting
 from turnmill.new_ids import new_id
 
 try:
@@ -89,7 +90,7 @@ class FolderKeys:
             with suppress(FileNotFoundError):
                 self._overwrite(name)
                 path.unlink()
-                _make_lasting(self._root)
+                make_lasting(self._root)
         now = datetime.now(UTC)
         until = None if self._keeps is None or not known else now + self._keeps
         return Forgotten(keys=len(known), at=now, apart=True, readable_until=until)
@@ -163,7 +164,7 @@ class FolderKeys:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
-        _make_lasting(self._root)
+        make_lasting(self._root)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -208,14 +209,6 @@ def _key_from(row: Any) -> WrappedKey:
         wrapped=b64decode(row["wrapped"]),
         created_at=datetime.fromisoformat(row["created_at"]),
     )
-
-
-def _make_lasting(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

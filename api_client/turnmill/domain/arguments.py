@@ -76,7 +76,7 @@ def from_now(span: timedelta, *, name: str) -> datetime:
         raise _out_of_range(name) from None
 
 
-def wait_seconds(value: object, *, name: str = "timeout") -> float | None:
+def wait_seconds(value: object) -> float | None:
     """Return how long somebody would wait, given as seconds or timedelta; None: for ever."""
     if value is None:
         return None
@@ -85,7 +85,7 @@ def wait_seconds(value: object, *, name: str = "timeout") -> float | None:
     if isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= longest:
         return float(found)
     raise InvalidInput(
-        f"{name} must be from 0 to {longest:.0f} seconds, or a timedelta",
+        f"timeout must be from 0 to {longest:.0f} seconds, or a timedelta",
         hint="None waits without end",
     )
 

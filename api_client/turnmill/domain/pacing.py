@@ -19,6 +19,7 @@ AHEAD = 3.0
 EARLY = 2.0
 
 _INTERACTIVE = "i"
+_LINES = 16  #: of the users of a lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +172,9 @@ def place(
     return places, replace(given, places=stand)
 
 
-def line_of(user_id: str, *, interactive: bool, lines: int = 16) -> str:
+def line_of(user_id: str, *, interactive: bool) -> str:
     """Return the line of a user: one of a few, so that a limit's row stays small."""
-    bucket = sum(user_id.encode()) % lines
+    bucket = sum(user_id.encode()) % _LINES
     return f"{_INTERACTIVE if interactive else 'b'}{bucket}"
 
 

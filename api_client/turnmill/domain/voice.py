@@ -11,8 +11,8 @@ from turnmill.domain.errors import InvalidInput
 TRANSCRIBE, SPEAK = "transcribe", "speak"
 #: Who is asked where a session's own provider neither hears nor speaks.
 OTHERWISE = "openai"
-#: How a turn is answered.
-AS_TEXT, AS_AUDIO = "text", "audio"
+#: How a turn is answered that is spoken.
+AS_AUDIO = "audio"
 
 _HINT = '"openai/gpt-4o-mini-transcribe", or the name of a provider alone'
 

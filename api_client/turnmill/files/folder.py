@@ -9,6 +9,7 @@ from pathlib import Path
 
 from turnmill.domain.errors import FilesUnavailable
 from turnmill.files.port import CHUNK, MissingBytes, Stored
+from turnmill.lasting import make_lasting
 from turnmill.new_ids import new_id
 
 _KEY = re.compile(r"[0-9a-f]{64}/[0-9a-f]{32}")
@@ -41,7 +42,7 @@ class Folder:
                     os.fsync(file.fileno())
             with _as_ours():
                 beside.replace(path)
-                _make_lasting(path.parent)
+                make_lasting(path.parent)
         except BaseException:
             with suppress(OSError):
                 beside.unlink()
@@ -110,14 +111,6 @@ def _write(descriptor: int, chunk: bytes) -> None:
     left = memoryview(chunk)
     while left:
         left = left[os.write(descriptor, left) :]
-
-
-def _make_lasting(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

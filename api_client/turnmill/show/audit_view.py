@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json
 from turnmill.show.terminal import say, tell
-from turnmill.show.wording import moment_text
+from turnmill.show.wording import count, moment_text
 
 if TYPE_CHECKING:
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
@@ -49,7 +49,7 @@ def print_check(found: AuditCheck, *, as_json: bool) -> None:
         return
     for one in found.broken:
         say(f"{_place(one)}: {one.what}")
-    told = f"{found.rows} rows, {found.groups} groups"
+    told = f"{count(found.rows, 'row')}, {count(found.groups, 'group')}"
     if found.purged:
         told += f", of {found.purged} the rows went when their time was over"
     if found.unchained:

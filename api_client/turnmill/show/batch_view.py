@@ -9,6 +9,7 @@ from turnmill.show.as_typed import as_typed
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json, print_table
 from turnmill.show.terminal import on_one_line, say, tell
+from turnmill.show.wording import count
 from turnmill.verbs.batch_words import said_of
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
     if batch.record.mode_because:
         tell(f"{batch.record.mode}: {batch.record.mode_because}")
     beside = {"not begun": counts.staged, "reused": counts.reused, "dropped": counts.dropped}
-    parts = [f"{count} {what}" for what, count in (states | beside).items() if count]
-    tell(f"{counts.accepted} lines: {', '.join(parts) or 'no turns'}")
+    parts = [f"{many} {what}" for what, many in (states | beside).items() if many]
+    tell(f"{count(counts.accepted, 'line')}: {', '.join(parts) or 'no turns'}")
     for said in said_of(counts):
         tell(said)
     if counts.state == "paused":
@@ -61,12 +62,13 @@ def print_estimate(estimate: BatchEstimate, *, as_json: bool) -> None:
         print_json(dict(fields(estimate, *names)) | {"modes": modes})
         return
     tell(
-        f"{estimate.lines} lines, {estimate.turns} turns: about {estimate.input_tokens} tokens in,"
+        f"{count(estimate.lines, 'line')}, {count(estimate.turns, 'turn')}:"
+        f" about {count(estimate.input_tokens, 'token')} in,"
         f" {estimate.output_tokens} out"
     )
     print_table(_OF_MODES, map(_mode_row, estimate.modes.values()), right=("cost", "at most"))
     if estimate.unknown:
-        say(f"of {estimate.unknown} lines nobody knows what they cost, and so what all do")
+        say(f"nobody knows what {count(estimate.unknown, 'line')} will cost, and so what all will")
 
 
 def _mode(one: ModeEstimate) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.budgets import Scope
+from turnmill.show.as_typed import as_typed
 from turnmill.show.tables import fields, print_json, print_table
 from turnmill.show.terminal import say, tell
 
@@ -35,7 +36,7 @@ def print_budgets(budgets: Sequence[Budget], *, as_json: bool) -> None:
     elif budgets:
         print_table(_COLUMNS, map(_row, budgets), right=_NUMBERS, spare=_SPARE)
     else:
-        say("no budget bounds what turns cost: turnmill budget set --limit-usd 100")
+        say(as_typed("no budget bounds what turns cost: turnmill budget set --limit-usd 100"))
 
 
 def print_budget(budget: Budget, *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from turnmill.show.tables import fields, print_json
 from turnmill.show.terminal import on_one_line, tell
-from turnmill.show.wording import moment_text
+from turnmill.show.wording import count, moment_text
 
 if TYPE_CHECKING:
     from turnmill.store.deletion_records import DeletionReport, ErasureReport, Pending
@@ -54,9 +54,10 @@ def print_imported(told: Imported, *, as_json: bool) -> None:
     if as_json:
         print_json(fields(told, "lines", "made", "known", "left_out"))
         return
-    tell(f"{told.made} sessions made of {told.lines} lines, {told.known} were there already")
+    made, lines = count(told.made, "session"), count(told.lines, "line")
+    tell(f"{made} made of {lines}, {told.known} there already")
     if told.left_out:
-        tell(f"{told.left_out} last messages that nobody has answered were left out")
+        tell(f"left out: {count(told.left_out, 'last message')} that nobody has answered")
 
 
 def _lines(report: DeletionReport | ErasureReport) -> Iterator[str]:

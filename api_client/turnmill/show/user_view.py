@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json
 from turnmill.show.terminal import on_one_line, say, tell
-from turnmill.show.wording import moment_text
+from turnmill.show.wording import count, moment_text
 
 if TYPE_CHECKING:
     from turnmill.store.deletion_records import Erasure, Hold
@@ -84,10 +84,13 @@ def print_check(found: ErasureCheck, *, as_json: bool) -> None:
         tell(on_one_line(f"found: {one.count} in {one.where} ({one.what})"))
     for place in found.unseen:
         tell(on_one_line(f"not looked at: {place}"))
-    looked = f"{found.columns} columns, {found.files} files, {found.keys} keys of a Redis"
+    looked = (
+        f"{count(found.columns, 'column')}, {count(found.files, 'file')},"
+        f" {count(found.keys, 'key')} of a Redis"
+    )
     tell(("nothing was found in " if found.clean else "looked at ") + looked)
     if found.unvacuumed:
-        tell(f"{found.unvacuumed} rows are gone, and their bytes are until the next VACUUM")
+        tell(f"{count(found.unvacuumed, 'row')} gone, whose bytes are there until the next VACUUM")
 
 
 def print_replayed(told: Replayed, *, as_json: bool) -> None:
@@ -95,4 +98,4 @@ def print_replayed(told: Replayed, *, as_json: bool) -> None:
     if as_json:
         print_json(told._asdict())
         return
-    tell(f"{told.known} erasures looked at, {told.erased} users erased again")
+    tell(f"{count(told.known, 'erasure')} looked at, {count(told.erased, 'user')} erased again")

@@ -158,3 +158,8 @@ def known_usd(cost: Decimal, *, unpriced: int) -> str:
 def styled(word: str) -> Text:
     """Return a state or outcome in its colour."""
     return Text(word, style=_STYLES.get(word, ""))
+
+
+def count(number: int, what: str) -> str:
+    """Return `1 turn`, or `2 turns`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

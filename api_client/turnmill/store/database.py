@@ -51,7 +51,8 @@ def address_of(text: str) -> Address | None:
     if not text:
         raise InvalidSetting(
             "no database URL is set",
-            hint="set TURNMILL_DATABASE_URL, or run `turnmill up` and use the URL that it prints",
+            hint="set TURNMILL_DATABASE_URL, or run `turnmill up` in this folder: commands find it,"
+            " and so does Client.from_env()",
         )
     return read(text) if text.startswith("postgres") else None
 

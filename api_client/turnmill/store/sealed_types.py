@@ -109,8 +109,8 @@ class SealedText(_Sealed):
         return self._read(value, dialect, bytes.decode)
 
 
-class SealedJson(_Sealed):
-    """JSON that is no string; one that cannot be opened is an `Unopened`."""
+class _SealedAsJson(_Sealed):
+    """What stands in a column of JSON."""
 
     impl = JSON
     cache_ok = True
@@ -122,6 +122,12 @@ class SealedJson(_Sealed):
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         """Compare as JSON does."""
         return Json.coerce_compared_value(op, value)
+
+
+class SealedJson(_SealedAsJson):
+    """JSON that is no string; one that cannot be opened is an `Unopened`."""
+
+    cache_ok = True
 
     def column_expression(self, column: ColumnElement[Any]) -> Any:
         """Ask for the place of the row, too."""
@@ -134,19 +140,10 @@ class SealedJson(_Sealed):
         return self._read(value, dialect, json_opened)
 
 
-class SealedObject(_Sealed):
+class SealedObject(_SealedAsJson):
     """An object of JSON, of which a part may be sealed: under one key, all in one."""
 
-    impl = JSON
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Use what `types.Json` uses."""
-        return Json
-
-    def coerce_compared_value(self, op: Any, value: Any) -> Any:
-        """Compare as JSON does."""
-        return Json.coerce_compared_value(op, value)
 
     def column_expression(self, column: ColumnElement[Any]) -> Any:
         """Ask for the place of the row, too."""

@@ -23,12 +23,5 @@ def create_database(url: str, name: str) -> None:
         connection.execute(statement)
 
 
-def drop_database(url: str, name: str) -> None:
-    """Remove a database with all it holds, whoever is connected to it."""
-    statement = psycopg.sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-    with _connect(url) as connection:
-        connection.execute(statement.format(psycopg.sql.Identifier(name)))
-
-
 def _connect(url: str) -> psycopg.Connection:
     return psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S)

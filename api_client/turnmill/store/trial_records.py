@@ -137,14 +137,6 @@ class TrialSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModeCost:
-    """What a trial would cost in one way of running it."""
-
-    mode: BatchMode
-    cost_usd: Decimal | None  #: None: of a turn nobody knows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialEstimate:
     """What a trial would ask and cost, before it is started; a judge comes on top."""
 

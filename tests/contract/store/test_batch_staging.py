@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 
 from tests import rows
 from tests.batch_clients import batches_of
@@ -187,6 +187,21 @@ def test_lines_of_a_cancelled_batch_that_are_no_turns_yet_come_to_nothing(
     assert [one.state for one in results] == ["cancelled"] * 5
     with store.begin() as conn:
         assert conn.scalars(select(batch_lines.c.content)).all() == [None] * 5
+
+
+def test_whoever_finds_a_batch_being_fed_makes_nothing_and_does_not_wait(
+    store: Database, batches: Batches, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not store.is_postgres:
+        pytest.skip("one writer at a time")
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    batch = batches.create(write(hello(0), hello(1)))
+    with store.begin() as other, store.begin() as conn:
+        other.execute(select(batch_rows.c.id).with_for_update(key_share=True))
+        conn.execute(text("SET LOCAL lock_timeout = '5s'"))
+        assert batch_feeding.feed(conn, batch.id, limit=9, window=9).lines == 0
+    with store.begin() as conn:
+        assert batch_feeding.feed(conn, batch.id, limit=9, window=9).lines == 1
 
 
 def test_so_many_turns_are_made_as_there_is_room_for_and_the_rest_in_order(

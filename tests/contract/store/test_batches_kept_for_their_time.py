@@ -85,6 +85,7 @@ def test_results_go_after_their_time_as_a_whole_and_counts_stay(
 def test_what_was_said_stays_in_the_sessions_of_its_turns(store: Database, ended: Batch) -> None:
     with store.begin() as conn:
         found = conn.scalars(select(turns.c.session_id).where(turns.c.batch_id == ended.id)).all()
+    assert found
     purge(store)
     with store.begin() as conn:
         for one in found:

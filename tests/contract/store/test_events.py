@@ -13,7 +13,7 @@ from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.nouns import events, sessions
+from turnmill.store.nouns import event_log, events, sessions
 from turnmill.store.schema.event_tables import event_readers
 
 pytestmark = pytest.mark.usefixtures("sound")
@@ -37,7 +37,7 @@ def read(store: Database, name: str = "one", *, limit: int = 500) -> list[events
 
 def prune(store: Database, **bounds: int) -> int:
     with store.begin() as conn:
-        return events.prune(conn, **bounds)
+        return event_log.prune(conn, **bounds)
 
 
 def park(store: Database, name: str, *, parked: bool = True) -> None:

@@ -23,7 +23,7 @@ from turnmill.store.analytics.usage import roll_up
 from turnmill.store.database import Database
 from turnmill.store.line.removing import remove_sessions
 from turnmill.store.nouns import turns
-from turnmill.store.nouns.events import give_places
+from turnmill.store.nouns.event_log import give_places
 from turnmill.store.rules.figure_lines import OTHER, counted, joined
 from turnmill.store.rules.figures import MOST_KEPT
 from turnmill.store.schema.rollup_tables import rollup_days, rollup_state, rollups, rollups_gone

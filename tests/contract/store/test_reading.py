@@ -7,7 +7,7 @@ import pytest
 from tests import rows, steps
 from turnmill.domain.ids import TurnId
 from turnmill.store.database import Database
-from turnmill.store.nouns import events, reading
+from turnmill.store.nouns import event_log, events, reading
 from turnmill.store.nouns.events import Event, Share
 from turnmill.store.nouns.reading import Hold
 
@@ -145,7 +145,7 @@ def test_a_reader_that_failed_is_parked_its_events_are_kept_and_it_goes_on_where
     assert take(store, "b") is None
     assert (state(store).parked, state(store).parked_because) == (True, "ValueError")
     with store.begin() as conn:
-        assert events.prune(conn) == 0
+        assert event_log.prune(conn) == 0
         events.park_reader(conn, "one", parked=False)
     assert len(found(store, taken(store, "b"))) == 3
     assert state(store).parked_because is None
@@ -156,7 +156,7 @@ def test_events_are_not_kept_for_a_reader_that_somebody_has_parked(store: Databa
     found(store, taken(store, "a"))
     with store.begin() as conn:
         events.park_reader(conn, "one")
-        assert events.prune(conn) == 3
+        assert event_log.prune(conn) == 3
 
 
 @pytest.mark.parametrize("parts", [2, 16])

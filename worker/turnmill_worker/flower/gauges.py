@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from turnmill.domain.batches import BatchState
 from turnmill.domain.states import Lane
 from turnmill.store.board.overview import Ended
-from turnmill.store.board.spending import Spent
+from turnmill.store.board.spending import MOST_MODELS, Spent
 from turnmill_worker.flower.board import Batches, Board, Now
 from turnmill_worker.flower.panels import Seen
 
@@ -121,7 +121,7 @@ def _of_money(spent: list[Spent] | None) -> Iterator[GaugeMetricFamily]:
     )
     sums: dict[tuple[str, str, str], float] = defaultdict(float)
     for number, one in enumerate(spent):
-        names = (one.provider, one.model) if number < _MOST else (OTHER, OTHER)
+        names = (one.provider, one.model) if number < MOST_MODELS else (OTHER, OTHER)
         provider, model = map(_label, names)
         sums[provider, model, "today"] += float(one.today_usd)
         sums[provider, model, "month"] += float(one.month_usd)

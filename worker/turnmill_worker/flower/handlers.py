@@ -14,6 +14,7 @@ from flower.views import BaseHandler
 
 from turnmill import __version__
 from turnmill.domain.ids import as_uuid
+from turnmill.store.board.spending import MOST_MODELS
 from turnmill_worker.celery.schedule import next_runs
 from turnmill_worker.flower.board import Board
 from turnmill_worker.flower.deeds import Deeds
@@ -146,7 +147,12 @@ class OverviewPage(Page):
             *(board.jobs(), board.elsewhere(), board.workers()),
         )
         found = dict(zip(names, await tornado.gen.multi(list(asked)), strict=True))
-        return {**found, "next_runs": self._next_runs(), "deeds": self.tab.deeds.latest()[:5]}
+        return {
+            **found,
+            "next_runs": self._next_runs(),
+            "deeds": self.tab.deeds.latest()[:5],
+            "most_models": MOST_MODELS,
+        }
 
     def _next_runs(self) -> Mapping[str, datetime | None]:
         return next_runs(self.tab.environ, now=datetime.now(UTC))

@@ -23,7 +23,7 @@ from turnmill_worker.providers.failures import moment_in
 from turnmill_worker.providers.http import Incoming, RawAnswer
 from turnmill_worker.providers.multipart import FormFile
 from turnmill_worker.providers.port import Done
-from turnmill_worker.providers.untrusted import name
+from turnmill_worker.providers.untrusted import CLOCKS_APART, name
 
 #: Results that are handed over together.
 _AT_ONCE = 200
@@ -32,8 +32,6 @@ _PIECE = 256 * 1024
 RESULTS_BYTES_MAX = 50_000_000_000
 #: Answers that came, and that nobody can read.
 UNREADABLE = frozenset({"reply_too_large", "unreadable_reply"})
-#: The clocks of vendors, and of our machines, are no further apart.
-_APART = timedelta(minutes=10)
 
 #: Reads one result; None where there is nothing to be known by it.
 ReadLine = Callable[[Mapping[str, Any]], Awaitable[Answered | None]]
@@ -87,19 +85,6 @@ def reading(read: ReadLine, take: Take) -> Callable[[Incoming], Awaitable[RawAns
     return taken
 
 
-def moment_of(said: object) -> datetime | None:
-    """Return a moment that is told in seconds or in words."""
-    try:
-        if isinstance(said, str):
-            found = datetime.fromisoformat(said)
-            return found if found.tzinfo else found.replace(tzinfo=UTC)
-        if isinstance(said, int | float) and not isinstance(said, bool) and said > 0:
-            return datetime.fromtimestamp(said, UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return None
-
-
 async def answered(
     payload: Mapping[str, Any], said: Callable[[Mapping[str, Any]], Awaitable[Done]]
 ) -> Answered | None:
@@ -136,7 +121,7 @@ def maybe_accepted() -> Iterator[None]:
 def earliest(answer: RawAnswer, within: timedelta) -> datetime:
     """Return since when something may exist at a vendor, on its own clock where it tells it."""
     now = moment_in(answer.headers.get("date", "")) or datetime.now(UTC)
-    return now - within - _APART
+    return now - within - CLOCKS_APART
 
 
 async def _joined(lines: Sequence[Line], *, between: bytes) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +12,8 @@ from turnmill.domain.checks import storable
 NAME_MAX = 256
 #: Of one call. No model reads or writes as many, and sums of them stay within a bigint.
 TOKENS_MAX = 10**9
+#: The clocks of vendors, and of our machines, are no further apart.
+CLOCKS_APART = timedelta(minutes=10)
 
 _TIER = re.compile(r"[A-Za-z0-9_-]{0,40}")
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -59,6 +62,19 @@ def name(value: object) -> str:
     if isinstance(value, str) and len(value) <= NAME_MAX and value.isprintable():
         return value
     return ""
+
+
+def moment(value: object) -> datetime | None:
+    """Return a moment that is told in seconds or in words, or None for what cannot be one."""
+    try:
+        if isinstance(value, str):
+            found = datetime.fromisoformat(value)
+            return found if found.tzinfo else found.replace(tzinfo=UTC)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
 
 
 def tier(value: object) -> str:

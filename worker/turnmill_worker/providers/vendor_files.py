@@ -18,14 +18,12 @@ from turnmill_worker.providers.filling import chunks_of
 from turnmill_worker.providers.http import RawAnswer, Vendor
 from turnmill_worker.providers.multipart import FormFile, form
 from turnmill_worker.providers.port import Request, Uploaded
-from turnmill_worker.providers.untrusted import Unreadable, mappings, name, text
+from turnmill_worker.providers.untrusted import CLOCKS_APART, Unreadable, mappings, moment, name
 
 #: The vendor deletes a file by itself after this, should nobody else have done so.
 KEPT_FOR = timedelta(days=30)
 
 _PAGE, _MOST_PAGES = 1000, 100
-#: The clocks of vendors, and of our machines, are no further apart.
-_APART = timedelta(minutes=10)
 _LOOK_AGAIN = timedelta(seconds=30)
 #: Of a server that keeps no files.
 _NO_SUCH_PATH = frozenset({404, 405, 501})
@@ -178,23 +176,10 @@ def _uploaded(payload: Mapping[str, Any]) -> Uploaded:
     ref = name(payload.get("id"))
     if not ref:
         raise Unreadable
-    return Uploaded(ref=ref, expires_at=_moment(payload.get("expires_at")))
-
-
-def _moment(said: object) -> datetime | None:
-    """Return a moment that is told in seconds, or in words."""
-    try:
-        if isinstance(said, str):
-            found = datetime.fromisoformat(text(said))
-            return found if found.tzinfo else found.replace(tzinfo=UTC)
-        if isinstance(said, int | float) and not isinstance(said, bool) and said > 0:
-            return datetime.fromtimestamp(said, UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return None
+    return Uploaded(ref=ref, expires_at=moment(payload.get("expires_at")))
 
 
 def _are_older(listed: list[Mapping[str, Any]], begun: datetime | None) -> bool:
     """Tell whether a page, the newest first, has come to what was there before."""
-    made = _moment(listed[-1].get("created_at")) if listed else None
-    return made is not None and begun is not None and made < begun - _APART
+    made = moment(listed[-1].get("created_at")) if listed else None
+    return made is not None and begun is not None and made < begun - CLOCKS_APART

@@ -95,8 +95,8 @@ def figures(client: Client, _: System) -> Iterator[str]:
 def privacy(client: Client, system: System) -> Iterator[str]:
     """Tell how a user takes all of it along, and goes."""
     made = client.users.export(_ASKS, system.home / f"{_ASKS}.zip")
-    told = ", ".join(f"{rows} {table}" for table, rows in made.rows.items() if rows)
-    yield f"all that is kept of her, in one archive: {told}"
+    told = ", ".join(f"{table} {rows}" for table, rows in made.rows.items() if rows)
+    yield f"all that is kept of her, in one archive: rows of {told}"
     client.users.erase(_ASKS, reason="asked for in the demo")
     wait_until(lambda: client.users.erasure(_ASKS).done, timeout=_SOON)
     check = client.users.verify_erasure(_ASKS)

@@ -5,6 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from turnmill.domain.states import TurnState
@@ -86,7 +87,7 @@ def _print_chapters(console: Console, chapters: Sequence[Chapter]) -> None:
         console.print()
         console.print(_heading(f"{number}. {chapter.title}"))
         for fact in chapter.facts:
-            console.print(f"   {fact}", markup=False)
+            console.print(_below("   ", as_typed(fact)))
 
 
 def print_next_steps(console: Console, system: System, *, kept: bool) -> None:
@@ -94,7 +95,7 @@ def print_next_steps(console: Console, system: System, *, kept: bool) -> None:
     lines = _while_it_runs(system) if kept else _once_it_has_ended(system)
     console.print()
     for line in lines:
-        console.print(as_typed(line), markup=False)
+        console.print(as_typed(line), markup=False, soft_wrap=True)  # to be copied as they are
 
 
 def _while_it_runs(system: System) -> tuple[str, ...]:
@@ -135,8 +136,17 @@ def _print_accident(console: Console, line: Line, view: TurnView) -> None:
     console.print()
 
 
-def _said(who: str, text: str) -> Text:
-    return Text.assemble((f"{who:>9}  ", "dim"), text)
+def _said(who: str, text: str) -> Table:
+    return _below(f"{who:>9}  ", text)
+
+
+def _below(beginning: str, text: str) -> Table:
+    """Return a text whose further lines stand below its first one, behind what it begins with."""
+    grid = Table.grid()
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(beginning, style="dim"), Text(text))
+    return grid
 
 
 def _heading(text: str) -> Text:

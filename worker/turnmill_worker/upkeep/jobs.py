@@ -32,7 +32,7 @@ from turnmill.store.nouns import (
     audit_chain,
     batch_staging,
     budgets,
-    events,
+    event_log,
     shards,
     subscribing,
     webhooks,
@@ -280,7 +280,7 @@ class Upkeep:
 
     def _fold(self, chunks: Chunks) -> Counts:
         """Give places to events, then fold them in; what is left is done in the next slot."""
-        placed = chunks.do("placed", events.give_places, within=_PLACES_FOR)
+        placed = chunks.do("placed", event_log.give_places, within=_PLACES_FOR)
         return {
             "placed": placed,
             "folded": chunks.do("folded", fold, within=_FOLDS_FOR, tag=self._tag),
@@ -318,7 +318,7 @@ class Upkeep:
             "audit": aged("audit", audit_chain.purge, keep.audit),
             "job_runs": runs,
             "missed": do("missed", kept.give_up_missed),
-            "events": do("events", events.prune),
+            "events": do("events", event_log.prune),
             "deliveries": do(
                 "deliveries", webhooks.purge, delivered=_KEEP_DELIVERED, parked=_KEEP_PARKED
             ),

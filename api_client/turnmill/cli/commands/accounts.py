@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from turnmill.cli.context import json_option, open_client, say
+from turnmill.cli.groups import CommandGroup
 from turnmill.show.limits_view import ACCOUNTS
 from turnmill.show.listing import print_listing
 from turnmill.show.tables import print_outcome
 
 
-@click.group("accounts")
+@click.group("accounts", cls=CommandGroup)
 def command() -> None:
     """Show what no worker calls at the moment, and open it.
 

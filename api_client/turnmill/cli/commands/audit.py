@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from turnmill.cli.context import json_option, say
+from turnmill.cli.groups import CommandGroup
 from turnmill.domain.auditing import Action
 from turnmill.show.audit_view import ENTRIES, print_check, print_checkpoint
 from turnmill.show.listing import print_listing
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from turnmill.sync.audit import Audit
 
 
-@click.group("audit")
+@click.group("audit", cls=CommandGroup)
 def command() -> None:
     """Show who did what to whose data, and whether the log still says what was written.
 
@@ -30,7 +31,12 @@ def command() -> None:
 
 @command.command("ls")
 @click.option("--user", metavar="ID", help="Whose data it was.")
-@click.option("--action", type=click.Choice([one.value for one in Action]), help="What was done.")
+@click.option(
+    "--action",
+    type=click.Choice([one.value for one in Action]),
+    metavar="ACTION",
+    help="What was done, such as user.erased; a word that is none lists them all.",
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @click.option("--after", type=click.IntRange(1), metavar="ID", help="Go on after the last one.")
 @json_option

@@ -13,6 +13,7 @@ import click
 from turnmill.cli import FAILED, INTERRUPTED, OK, PARTIAL, STILL_RUNNING
 from turnmill.cli.ages import Age
 from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.json_settings import object_of
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of
@@ -20,6 +21,7 @@ from turnmill.domain.states import TurnState
 from turnmill.show.batch_view import BATCHES, print_batch, print_estimate
 from turnmill.show.tables import print_json, print_outcome
 from turnmill.show.terminal import on_one_line, say
+from turnmill.show.wording import count
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -34,7 +36,7 @@ FORMATS = ("jsonl", "csv", "parquet")
 batch_argument = click.argument("batch", metavar="BATCH")
 
 
-@click.group("batch")
+@click.group("batch", cls=CommandGroup)
 def command() -> None:
     """Run many turns from a file.
 
@@ -197,7 +199,7 @@ def results(*, batch: str, output: str, form: str | None, shape: str | None, fol
         else:
             path = "/dev/stdout" if output == "-" else output
             done = found.results(path, format=form, shape=shape, follow=follow)
-            say(f"{done} lines in {on_one_line(output)}")
+            say(f"{count(done, 'line')} in {on_one_line(output)}")
         if follow:
             counts = found.counts
     if not counts.is_done:
@@ -213,7 +215,9 @@ def retry_failed(*, batch: str, as_json: bool) -> None:
     with open_client() as client:
         found = batch_of(client, batch)
         moved = found.retry_failed()
-    print_outcome(f"{moved} turns run again", {"id": found.id, "retried": moved}, as_json=as_json)
+    print_outcome(
+        f"{count(moved, 'turn')} run again", {"id": found.id, "retried": moved}, as_json=as_json
+    )
 
 
 @command.command("cancel")
@@ -226,7 +230,7 @@ def cancel(*, batch: str, yes: bool, as_json: bool) -> None:
         found = batch_of(client, batch)
         counts = found.counts
         left = counts.accepted - counts.finished
-        confirm(f"Cancel {left} lines of batch {found.name}?", yes=yes)
+        confirm(f"Cancel {count(left, 'line')} of batch {found.name}?", yes=yes)
         moved = found.cancel()
         after = found.counts
     spent = after.cost_usd

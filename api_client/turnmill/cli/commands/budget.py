@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnmill.cli.context import json_option, open_client
+from turnmill.cli.groups import CommandGroup
 from turnmill.domain.budgets import OnExceeded, Period
 from turnmill.show.budget_view import print_budget, print_budgets, print_removed
 
@@ -25,7 +26,7 @@ def whose_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--session", metavar="ID|KEY", help="Of a session's turns.")(function)
 
 
-@click.group("budget")
+@click.group("budget", cls=CommandGroup)
 def command() -> None:
     """Bound what turns cost: of everybody, a user, a session or a tag.
 

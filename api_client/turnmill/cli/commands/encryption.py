@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from turnmill.cli.ages import Age
-from turnmill.cli.context import confirm, json_option, say, yes_option
-from turnmill.cli.doctor.findings import count
+from turnmill.cli.context import advise, confirm, json_option, say, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.domain.auditing import Action
 from turnmill.domain.errors import DataKeyMissing, InvalidInput
 from turnmill.show.tables import print_json
+from turnmill.show.wording import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ _RESTS = 1.0
 _SAYS_EVERY = 10.0
 
 
-@click.group("encryption")
+@click.group("encryption", cls=CommandGroup)
 def command() -> None:
     """Look after the keys of what is encrypted where it is stored; see docs/encryption.md."""
 
@@ -196,7 +197,7 @@ def _add_master() -> None:
         _write_down(database, Action.KEYS_CREATED, keys=1)
     write_keyring(path, [*lines, new_key(name)])
     say(f"{path} holds master key {name}, which wraps new data keys from now on")
-    say("give the file to all clients and workers, then: turnmill encryption rewrap")
+    advise("give the file to all clients and workers, then: turnmill encryption rewrap")
 
 
 def _reseal(database: Database) -> None:

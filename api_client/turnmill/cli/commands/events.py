@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import MOST
 from turnmill.cli.short_ids import session_of
 from turnmill.domain.states import EventKind
@@ -21,11 +22,18 @@ def wanted_options(function: Any) -> Any:
     """Add --after, --session, --kind and --json."""
     after = click.option("--after", type=click.IntRange(0), metavar="PLACE", help="Go on there.")
     session = click.option("--session", metavar="SESSION", help="Of this one, by key or id.")
-    kinds = click.option("--kind", "kinds", type=click.Choice(_KINDS), multiple=True)
+    kinds = click.option(
+        "--kind",
+        "kinds",
+        type=click.Choice(_KINDS),
+        multiple=True,
+        metavar="KIND",
+        help="Such as turn.dead. Repeatable; a word that is none lists them all.",
+    )
     return after(session(kinds(json_option(function))))
 
 
-@click.group("events")
+@click.group("events", cls=CommandGroup)
 def command() -> None:
     """Show what happened to turns, by ids, and who reads it.
 

@@ -7,6 +7,7 @@ from functools import partial
 import click
 
 from turnmill.cli.context import json_option, open_client
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.json_settings import object_of
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import experiment_of
@@ -15,7 +16,7 @@ from turnmill.show.experiment_view import EXPERIMENTS, print_experiment, print_r
 experiment_argument = click.argument("experiment", metavar="EXPERIMENT")
 
 
-@click.group("experiments")
+@click.group("experiments", cls=CommandGroup)
 def command() -> None:
     """Two set-ups of a template, compared in new sessions.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import Listed, page_options, print_page
 from turnmill.domain.errors import InvalidInput
 from turnmill.named_file import OURS
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 file_argument = click.argument("file", metavar="FILE")
 
 
-@click.group("files")
+@click.group("files", cls=CommandGroup)
 def command() -> None:
     """List, show, get and delete files that users gave. FILE is an id."""
 

@@ -9,6 +9,7 @@ import click
 
 from turnmill.cli.celery_program import require_worker_half
 from turnmill.cli.context import confirm, json_option, say, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.running_home import LOCK_FILE, is_held
 from turnmill.settings import Settings
 from turnmill.show.tables import print_facts, print_json, print_outcome
@@ -25,7 +26,7 @@ home_option = click.option(
 )
 
 
-@click.group("home")
+@click.group("home", cls=CommandGroup)
 def command() -> None:
     """Show and remove what `turnmill up` keeps: data, passwords and logs.
 

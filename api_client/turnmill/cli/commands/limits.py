@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from turnmill.cli.context import json_option, open_client, say
+from turnmill.cli.groups import CommandGroup
 from turnmill.show.limits_view import LIMITS, print_limit
 from turnmill.show.listing import print_listing
 
 _MODEL = click.option("--model", metavar="MODEL", help="Of this one; without: of all together.")
 
 
-@click.group("limits")
+@click.group("limits", cls=CommandGroup)
 def command() -> None:
     """Limit how much all workers together ask a provider, or one of its models.
 

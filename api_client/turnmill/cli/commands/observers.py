@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from turnmill.cli.context import json_option, open_client, say
+from turnmill.cli.groups import CommandGroup
 from turnmill.domain.errors import InvalidInput
 from turnmill.show.events_view import OBSERVERS
 from turnmill.show.listing import print_listing
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _PREFIX = "observer:"
 
 
-@click.group("observers")
+@click.group("observers", cls=CommandGroup)
 def command() -> None:
     """Show observers, how far behind each is, and go on with one that is parked."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from turnmill.cli.context import confirm, json_option, open_client, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.short_ids import session_of
 from turnmill.domain.states import ParticipantRole
 from turnmill.show.listing import print_listing
@@ -16,7 +17,7 @@ name_argument = click.argument("name")
 by_option = click.option("--by", metavar="NAME", help="Who decides it: an owner.")
 
 
-@click.group("participants")
+@click.group("participants", cls=CommandGroup)
 def command() -> None:
     """Show and change who takes part in a session, by key or id."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnmill.cli.context import json_option, open_client
+from turnmill.cli.groups import CommandGroup
 from turnmill.domain.states import Lane
 from turnmill.show.lanes_view import print_brakes, print_lanes
 
@@ -24,7 +25,7 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--lane", type=click.Choice(_LANES), help="Of all providers.")(function)
 
 
-@click.group("queue")
+@click.group("queue", cls=CommandGroup)
 def command() -> None:
     """Look at lanes, pause and resume them.
 

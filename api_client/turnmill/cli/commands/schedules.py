@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from turnmill.cli.context import confirm, json_option, open_client, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import schedule_of, session_of
 from turnmill.domain.crons import Missed
@@ -20,7 +21,7 @@ _MOMENT = "2026-12-24T18:00 (UTC, unless it says +01:00)"
 schedule_argument = click.argument("schedule", metavar="SCHEDULE")
 
 
-@click.group("schedules")
+@click.group("schedules", cls=CommandGroup)
 def command() -> None:
     """Send a message again and again, or once later: each run is an ordinary turn."""
 

@@ -18,6 +18,7 @@ from turnmill.cli.context import (
     open_client,
     yes_option,
 )
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import session_of, turn_of
 from turnmill.domain.states import Running, SessionStatus
@@ -30,7 +31,7 @@ from turnmill.show.session_view import (
 )
 from turnmill.show.tables import print_outcome
 from turnmill.show.terminal import on_one_line, tell
-from turnmill.show.wording import duration
+from turnmill.show.wording import count, duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,7 +50,7 @@ def running_option(default: str, help_text: str) -> Callable[[F], F]:
     return click.option("--running", type=kinds, default=default, show_default=True, help=help_text)
 
 
-@click.group("sessions")
+@click.group("sessions", cls=CommandGroup)
 def command() -> None:
     """List, show, archive, fork, move, import and delete sessions. SESSION is a key or an id."""
 
@@ -203,7 +204,7 @@ def delete(*, session: str, running: str, yes: bool, as_json: bool) -> None:
         found = session_of(client, session)
         turns = found.turns_succeeded + found.turns_failed + found.unfinished
         name = f"session {found.key or found.id} of {found.user_id}"
-        confirm(f"Delete {name} with its {turns} turns for good?", yes=yes)
+        confirm(f"Delete {name} with its {count(turns, 'turn')} for good?", yes=yes)
         report = client.sessions.delete(found, running=running)
     print_deletion(report, as_json=as_json)
 

@@ -7,6 +7,7 @@ from functools import partial
 import click
 
 from turnmill.cli.context import advise, confirm, json_option, open_client, say, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import session_of
 from turnmill.show.listing import print_listing
@@ -25,7 +26,7 @@ _VERSIONS = 20  #: that `show` shows
 template_argument = click.argument("template", metavar="NAME[@VERSION]")
 
 
-@click.group("templates")
+@click.group("templates", cls=CommandGroup)
 def command() -> None:
     """Set-ups of sessions: list, show, compare, roll back, and put from files.
 

@@ -11,6 +11,7 @@ import click
 from turnmill.actor import os_user
 from turnmill.cli import OK
 from turnmill.cli.context import advise, code_of, json_option, open_client, say
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options
 from turnmill.cli.short_ids import session_of, turn_of
 from turnmill.domain.errors import (
@@ -34,7 +35,7 @@ by_option = click.option("--by", metavar="NAME", help="Who says so.  [default: y
 every_option = click.option("--all", "every", is_flag=True, help="All of the turn that wait.")
 
 
-@click.group("tools")
+@click.group("tools", cls=CommandGroup)
 def command() -> None:
     """List, approve, reject and answer calls of tools; list the tools themselves.
 

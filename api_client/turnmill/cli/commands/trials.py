@@ -8,6 +8,7 @@ import click
 
 from turnmill.cli import OK, STILL_RUNNING
 from turnmill.cli.context import confirm, json_option, open_client, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import trial_of
 from turnmill.show.tables import print_json
@@ -16,7 +17,7 @@ from turnmill.show.trial_view import TRIALS, print_trial, result_document
 trial_argument = click.argument("trial", metavar="TRIAL")
 
 
-@click.group("trials")
+@click.group("trials", cls=CommandGroup)
 def command() -> None:
     """Trials, as `turnmill trial` starts them: list, show, compare, cancel.
 

@@ -12,6 +12,7 @@ import click
 from turnmill.cli import PARTIAL
 from turnmill.cli.ages import Age
 from turnmill.cli.context import code_of, confirm, json_option, open_client, say, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of, session_of, turn_of
 from turnmill.cli.waiting import counting
@@ -23,6 +24,7 @@ from turnmill.show.tables import print_outcome
 from turnmill.show.turn_listing import TURNS, read_page
 from turnmill.show.turn_view import look_at, print_turn
 from turnmill.show.why_view import print_why
+from turnmill.show.wording import count
 
 if TYPE_CHECKING:
     from turnmill.sync.client import Client
@@ -52,10 +54,12 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def states_option(
-    among: Sequence[str], *, told: str = "Repeatable."
+    among: Sequence[str], *, told: str = "Repeatable.", metavar: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add --state."""
-    return click.option("--state", "states", multiple=True, type=click.Choice(among), help=told)
+    return click.option(
+        "--state", "states", multiple=True, type=click.Choice(among), metavar=metavar, help=told
+    )
 
 
 limit_option = click.option(
@@ -66,13 +70,17 @@ all_option = click.option(
 )
 
 
-@click.group("turns")
+@click.group("turns", cls=CommandGroup)
 def command() -> None:
     """List, show, retry and cancel turns. TURN is an id, or as much of it as a listing shows."""
 
 
 @command.command("ls")
-@states_option(_STATES)
+@states_option(
+    _STATES,
+    told="Such as dead. Repeatable; a word that is none lists them all.",
+    metavar="STATE",
+)
 @filters
 @page_options("turn")
 def ls(
@@ -200,12 +208,12 @@ def _move(
             return _each(client, turn_ids, act, as_json=as_json)
         found = _collect(client, most=limit, states=states, **_wanted(client, **given))
         if found and asking:
-            confirm(f"{asking} {len(found)} turns?", yes=yes)
+            confirm(f"{asking} {count(len(found), 'turn')}?", yes=yes)
         code = _each(client, found, act, as_json=as_json)
     if len(found) < limit:
-        say(f"{len(found)} turns were found")
+        say(f"found: {count(len(found), 'turn')}")
         return code
-    say(f"{limit} turns were found, maybe more: run it again")
+    say(f"found: {count(limit, 'turn')}, maybe more: run it again")
     return code or PARTIAL
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from turnmill.cli.context import json_option, say
+from turnmill.cli.groups import CommandGroup
 from turnmill.domain.errors import InvalidInput
 from turnmill.show.tables import print_json, print_outcome
 from turnmill.show.upkeep_view import as_document, print_jobs
@@ -38,7 +39,7 @@ def _database(settings: Settings) -> Iterator[Database]:
         yield found
 
 
-@click.group("upkeep")
+@click.group("upkeep", cls=CommandGroup)
 def command() -> None:
     """List the jobs of the schedule, and run one by hand."""
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import click
 
 from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.show.deletion_view import print_deletion
 from turnmill.show.listing import print_listing
 from turnmill.show.tables import print_outcome
@@ -29,7 +30,7 @@ MOST = 1000  #: of a page
 user_argument = click.argument("user", metavar="USER")
 
 
-@click.group("users")
+@click.group("users", cls=CommandGroup)
 def command() -> None:
     """Export, erase and hold users. USER is the id that their sessions were created with."""
 

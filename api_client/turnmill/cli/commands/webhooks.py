@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
+from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import MOST
 from turnmill.show.listing import print_listing
 from turnmill.show.tables import print_outcome
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _STATES = click.Choice(["due", "delivered", "parked"])
 
 
-@click.group("webhooks")
+@click.group("webhooks", cls=CommandGroup)
 def command() -> None:
     """Have addresses told of events by workers, signed as Standard Webhooks has it."""
 

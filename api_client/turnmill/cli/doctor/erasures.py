@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from turnmill.cli.doctor.findings import Examination, Findings, count, ok, wrong
+from turnmill.cli.doctor.findings import Examination, Findings, ok, wrong
+from turnmill.show.wording import count
 
 #: Upkeep has gone on with it several times by then.
 _LATE = timedelta(hours=1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from turnmill.cli.doctor.findings import Examination, Findings, count, note, ok, wrong
+from turnmill.cli.doctor.findings import Examination, Findings, note, ok, wrong
+from turnmill.show.wording import count
 
 if TYPE_CHECKING:
     from turnmill.files.port import FileStore

@@ -154,8 +154,3 @@ def wrong(what: str, fix: str, *, code: str) -> Finding:
 def skipped(what: str) -> Finding:
     """Say why it was not looked at."""
     return Finding(level=Level.SKIPPED, what=what)
-
-
-def count(number: int, what: str) -> str:
-    """Return `1 turn`, or `2 turns`."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -6,10 +6,10 @@ import importlib.util
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from turnmill.cli.doctor.findings import Examination, Findings, count, note, ok, wrong
+from turnmill.cli.doctor.findings import Examination, Findings, note, ok, wrong
 from turnmill.connections.shown import shown
 from turnmill.domain.errors import ConfigurationError
-from turnmill.show.wording import duration
+from turnmill.show.wording import count, duration
 
 #: An observer may fail so often in a row: it is told again.
 _TRIES = 3
@@ -99,7 +99,8 @@ def check_vendors(examination: Examination) -> Findings:
 
 def check_events(examination: Examination) -> Findings:
     """Whether those who read events come along, and whether one has missed any."""
-    from turnmill.store.nouns.events import MOST_KEPT, readers
+    from turnmill.store.nouns.event_log import MOST_KEPT
+    from turnmill.store.nouns.events import readers
 
     if examination.database is None:
         return

@@ -10,14 +10,13 @@ from turnmill.cli.doctor.findings import (
     Examination,
     Finding,
     Findings,
-    count,
     note,
     ok,
     skipped,
     wrong,
 )
 from turnmill.domain.states import FOR_APPROVAL, WAITS_FOR, Lane, TurnState
-from turnmill.show.wording import duration, moment_text
+from turnmill.show.wording import count, duration, moment_text
 
 if TYPE_CHECKING:
     from turnmill.store.line.pauses import Pauses

@@ -10,7 +10,6 @@ from turnmill.cli.doctor.findings import (
     Finding,
     Findings,
     WorkerSays,
-    count,
     note,
     ok,
     skipped,
@@ -18,6 +17,7 @@ from turnmill.cli.doctor.findings import (
 )
 from turnmill.connections.broker_causes import cause_of
 from turnmill.domain.states import Lane
+from turnmill.show.wording import count
 from turnmill.wire import ABOUT
 
 _ASK_SECONDS = 1.0

@@ -30,13 +30,10 @@ class _Said:
     text: str | None = field(repr=False)  #: None: it is gone, or cannot be opened
 
 
-def estimate_of(
-    conn: Connection, session_id: SessionId, *, words: bool = True
-) -> SatisfactionEstimate | None:
+def estimate_of(conn: Connection, session_id: SessionId) -> SatisfactionEstimate | None:
     """Return what the shape of a session says of it; None where no turn of it has ended.
 
-    Its newest turns are looked at, up to a thousand. Without `words`, times alone are.
-    Raises KeyWanted.
+    Its newest turns are looked at, up to a thousand. Raises KeyWanted.
     """
     ended = and_(turns.c.session_id == session_id, turns.c.state.in_(FINAL))
     rows = conn.execute(
@@ -48,7 +45,7 @@ def estimate_of(
     count = len(rows)
     if count == MOST_TURNS:
         count = conn.scalar(select(func.count()).select_from(turns).where(ended)) or count
-    said = _words(conn, [row.id for row in rows]) if words else {}
+    said = _words(conn, [row.id for row in rows])
     return estimate([_exchange(row, said.get(row.id, _NOT_KNOWN)) for row in rows], turns=count)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from turnmill.domain.analytics.windows import Window
 from turnmill.store.analytics.figures import Dimension, Totals, totals
 from turnmill.store.analytics.folding import fold
-from turnmill.store.nouns.events import give_places
+from turnmill.store.nouns.event_log import give_places
 from turnmill.store.schema.rollup_tables import rollup_state
 
 _DAY = timedelta(days=1)

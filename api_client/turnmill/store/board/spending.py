@@ -12,7 +12,7 @@ from turnmill.store.analytics.usage import report
 from turnmill.store.schema.metadata import sql_list
 from turnmill.store.schema_name import execute
 
-#: Pairs of provider and model that are told apart, the dearest first.
+#: Pairs of provider and model that are told apart, the dearest first; the rest is one sum.
 MOST_MODELS = 50
 
 _ROLLED_UP = "SELECT folded_until FROM turnmill.rollup_state"

@@ -1,6 +1,6 @@
 """What is known here of models before a batch is submitted: how long replies are, and limits."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from sqlalchemy import Connection, func, select
 
@@ -13,9 +13,9 @@ _LOOKED_BACK = timedelta(days=30)
 _FEWEST = 20
 
 
-def typical_replies(conn: Connection, *, today: date | None = None) -> dict[tuple[str, str], int]:
+def typical_replies(conn: Connection) -> dict[tuple[str, str], int]:
     """Return, by provider and model, how many tokens a reply of the last month has had."""
-    first = (today or datetime.now(UTC).date()) - _LOOKED_BACK
+    first = datetime.now(UTC).date() - _LOOKED_BACK
     since = datetime.combine(first, time.min, tzinfo=UTC)
     rows = conn.execute(
         select(

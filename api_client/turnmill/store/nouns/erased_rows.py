@@ -17,7 +17,7 @@ from turnmill.store.line.removing import hide_sessions, remove_sessions
 from turnmill.store.line.topics import lock_topics, topics_of
 from turnmill.store.nouns.budgets import nobodys
 from turnmill.store.nouns.erasures import add_rows
-from turnmill.store.nouns.events import forget_passed
+from turnmill.store.nouns.event_log import forget_passed
 from turnmill.store.nouns.sessions import cancel_open
 from turnmill.store.nouns.users import NAMING
 from turnmill.store.rules.happenings import write_session_events

@@ -5,7 +5,7 @@ gives those that are committed by then a place in one row of all. So a transacti
 holds up the events that it wrote itself, and those of nobody else.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,24 +22,20 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    true,
-    tuple_,
     update,
 )
 
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import STATES, TurnState
+from turnmill.store.nouns.event_log import locked_log, place_new
 from turnmill.store.nouns.subscribing import unsubscribe
 from turnmill.store.rules.happenings import NOBODY
 from turnmill.store.schema.event_tables import event_log, event_readers, events
 from turnmill.store.schema.hook_tables import observed
-from turnmill.store.schema.rollup_tables import rollup_state
 from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now, insert_into
 
-#: A reader that is further behind misses the oldest: what is kept for readers has a bound.
-MOST_KEPT = 1_000_000
 _DIGITS = "0123456789abcdef"
 _LOOKED_AT = 1000
 #: What is said to a reader that has missed events.
@@ -105,7 +101,7 @@ class EventReader:
 
 def add_reader(conn: Connection, name: str) -> None:
     """Have events kept for a reader from now on; it begins with the oldest that is there."""
-    place = _locked_log(conn).pruned_place
+    place = locked_log(conn).pruned_place
     statement = insert_into(conn, event_readers).values(name=name, place=place)
     conn.execute(statement.on_conflict_do_nothing())
 
@@ -150,8 +146,8 @@ def page(
 
     A gap comes first, whatever is asked for: nobody knows what was in it. See `read`.
     """
-    log = _locked_log(conn)
-    last = log.last_place + _place_new(conn, log, limit=limit)
+    log = locked_log(conn)
+    last = log.last_place + place_new(conn, log, limit=limit)
     start = log.pruned_place if after is None else after
     found: list[Event] = []
     if start < log.pruned_place:
@@ -260,121 +256,6 @@ def _lag(next_at: datetime | None, of: tuple[datetime, datetime | None]) -> time
     now, unplaced = of
     since = next_at or unplaced
     return None if since is None else max(now - since, timedelta(0))
-
-
-def prune(conn: Connection, *, limit: int = 50_000, most_kept: int = MOST_KEPT) -> int:
-    """Remove up to `limit` events that all readers but parked ones have passed; return how many.
-
-    No more than `most_kept` are kept, whoever has not read them.
-    """
-    log = _locked_log(conn)
-    slowest = _slowest(conn)
-    if slowest is not None:
-        _place_new(conn, log, limit=limit)
-        log = _locked_log(conn)
-    kept_from = log.last_place if slowest is None else slowest
-    upto = min(max(kept_from, log.last_place - most_kept), log.pruned_place + limit)
-    gone = (
-        conn.execute(delete(events).where(events.c.place <= upto).returning(events.c.at))
-        .scalars()
-        .all()
-    )
-    _note_pruned(conn, upto, gone)
-    if slowest is not None or upto < log.last_place:
-        return len(gone)
-    return len(gone) + _prune_unplaced(conn, upto, limit=limit - len(gone))
-
-
-def forget_passed(conn: Connection, sessions: Any, *, limit: int = 5_000) -> int:
-    """Remove up to `limit` events of sessions that are gone, as far as readers have passed them."""
-    slowest = _slowest(conn)
-    passed = true() if slowest is None else events.c.place <= slowest
-    some = select(events.c.session_id, events.c.n).where(events.c.session_id.in_(sessions), passed)
-    gone = delete(events).where(tuple_(events.c.session_id, events.c.n).in_(some.limit(limit)))
-    return conn.execute(gone).rowcount
-
-
-def give_places(conn: Connection, *, limit: int = 10_000) -> int:
-    """Give places to up to `limit` events that are committed and have none; return how many."""
-    if conn.execute(select(events.c.n).where(events.c.place.is_(None)).limit(1)).first() is None:
-        return 0
-    return _place_new(conn, _locked_log(conn), limit=limit)
-
-
-def _slowest(conn: Connection) -> int | None:
-    """Return the place up to which all have read, figures included; None: nobody reads."""
-    of_readers = select(func.min(event_readers.c.place)).where(_is_kept_for())
-    places = [conn.scalar(of_readers), conn.scalar(select(rollup_state.c.place))]
-    return min((one for one in places if one is not None), default=None)
-
-
-def _is_kept_for() -> ColumnElement[bool]:
-    """Return which readers events are kept for: not those that somebody has parked."""
-    return or_(~event_readers.c.parked, event_readers.c.parked_because.is_not(None))
-
-
-def _prune_unplaced(conn: Connection, last_place: int, *, limit: int) -> int:
-    """Remove what nobody has looked at; a reader that is parked finds as many places gone."""
-    oldest = _unplaced().limit(limit)
-    gone = (
-        conn.execute(
-            delete(events)
-            .where(tuple_(events.c.session_id, events.c.n).in_(oldest))
-            .returning(events.c.at)
-        )
-        .scalars()
-        .all()
-    )
-    place = last_place + len(gone)
-    conn.execute(update(event_log).values(last_place=place))
-    _note_pruned(conn, place, gone)
-    return len(gone)
-
-
-def _note_pruned(conn: Connection, place: int, gone: Sequence[datetime]) -> None:
-    if gone:
-        until = max(gone)
-        later = or_(event_log.c.pruned_until.is_(None), event_log.c.pruned_until < until)
-        conn.execute(update(event_log).values(pruned_place=place))
-        conn.execute(update(event_log).where(later).values(pruned_until=until))
-
-
-def _locked_log(conn: Connection) -> Any:
-    """Return the one row that says which places were given, ours until this transaction ends."""
-    found = select(event_log).with_for_update()
-    row = conn.execute(found).one_or_none()
-    if row is None:
-        row_of_all = insert_into(conn, event_log).values(id=1, complete_since=db_now())
-        conn.execute(row_of_all.on_conflict_do_nothing())
-        row = conn.execute(found).one()
-    return row
-
-
-def _place_new(conn: Connection, log: Any, *, limit: int) -> int:
-    """Give places to up to `limit` events that are committed and have none; return how many.
-
-    Of a session they are a beginning of those that have none: whoever writes one holds the session
-    until it is committed.
-    """
-    oldest = _unplaced().limit(limit).subquery()
-    row = func.row_number().over(order_by=(oldest.c.session_id, oldest.c.n))
-    placed = select(oldest, (row + log.last_place).label("place")).subquery()
-    given = conn.execute(
-        update(events)
-        .where(events.c.session_id == placed.c.session_id, events.c.n == placed.c.n)
-        .values(place=placed.c.place)
-    ).rowcount
-    if given:
-        conn.execute(update(event_log).values(last_place=log.last_place + given))
-    return given
-
-
-def _unplaced() -> Any:
-    return (
-        select(events.c.session_id, events.c.n)
-        .where(events.c.place.is_(None))
-        .order_by(events.c.session_id, events.c.n)
-    )
 
 
 def _reader(conn: Connection, name: str) -> Any:

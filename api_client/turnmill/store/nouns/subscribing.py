@@ -44,12 +44,6 @@ def unsubscribe(conn: Connection, subscriber: str) -> None:
         forget()
 
 
-def subscribers(conn: Connection, prefix: str) -> list[str]:
-    """Return those whose names begin so, each once."""
-    column = subscriptions.c.subscriber
-    return list(conn.scalars(select(column).where(column.startswith(prefix)).distinct()))
-
-
 def _leave_out_what_was_before(conn: Connection, kind: EventKind) -> None:
     """Let nobody be told of batches that have ended before somebody wanted to hear of it."""
     another = select(subscriptions.c.kind).where(subscriptions.c.kind == kind.value)

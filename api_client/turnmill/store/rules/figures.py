@@ -1,6 +1,6 @@
 """What turns have come to, in figures: added up from their rows, and kept when those go."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -90,10 +90,10 @@ def lines_of(
     return select(union_all(of_asked, _unanswered(ended, asked)).subquery("lines"))
 
 
-def added_up(lines: Select[Any], keys: Iterable[str] = Key._fields) -> Select[Any]:
+def added_up(lines: Select[Any]) -> Select[Any]:
     """Select one line for each key: sums, and of times all buckets."""
     c = lines.subquery("all_lines").c
-    by = [c[name] for name in keys]
+    by = [c[name] for name in Key._fields]
     sums = (_bounded_sum(c[name]) for name in FIGURES)
     times = (listed(c[name]).label(name) for name, _ in map(buckets_of, LATENCIES))
     return select(*by, *sums, *times).group_by(*by)

@@ -23,8 +23,6 @@ _PIECE = 1 << 16
 #: What a broken stream raises, of a file that was packed.
 BROKEN = (EOFError, gzip.BadGzipFile, zlib.error)
 
-STDIN = "-"
-
 
 class Source:
     """A file by its path, or one that is open and can be read once."""

@@ -86,11 +86,8 @@ class _Account(NamedTuple):
         await self.sdk.close()
 
 
-class OpenAITranscriber:
-    """`/v1/audio/transcriptions`, of OpenAI or of a server that has it."""
-
-    name = "openai"
-    model = "gpt-4o-mini-transcribe"
+class _OfAccount:
+    """What is asked of a vendor in somebody's name."""
 
     def __init__(self, account: _Account) -> None:
         self._account = account
@@ -100,6 +97,16 @@ class OpenAITranscriber:
     def from_env(cls) -> Self:
         """Read OPENAI_API_KEY and OPENAI_BASE_URL, as the provider does."""
         return cls(_Account.from_env())
+
+    async def aclose(self) -> None:
+        await self._account.aclose()
+
+
+class OpenAITranscriber(_OfAccount):
+    """`/v1/audio/transcriptions`, of OpenAI or of a server that has it."""
+
+    name = "openai"
+    model = "gpt-4o-mini-transcribe"
 
     def terms(self, request: Request) -> Terms:
         longest = None if request.model.startswith("whisper") else _LONGEST
@@ -138,24 +145,12 @@ class OpenAITranscriber:
 
         return await read(answer, transcript, request_id=REQUEST_ID)
 
-    async def aclose(self) -> None:
-        await self._account.aclose()
 
-
-class OpenAISpeaker:
+class OpenAISpeaker(_OfAccount):
     """`/v1/audio/speech`, of OpenAI or of a server that has it."""
 
     name = "openai"
     model = "gpt-4o-mini-tts"
-
-    def __init__(self, account: _Account) -> None:
-        self._account = account
-        self.account = account.account
-
-    @classmethod
-    def from_env(cls) -> Self:
-        """Read OPENAI_API_KEY and OPENAI_BASE_URL, as the provider does."""
-        return cls(_Account.from_env())
 
     def terms(self, request: Request) -> Terms:
         joined = _form_of(request) in _JOINED
@@ -198,9 +193,6 @@ class OpenAISpeaker:
                 raise refusal_of(answer)
             spoken.append(Spoken(text))
             yield spoken[-1].whole(answer)
-
-    async def aclose(self) -> None:
-        await self._account.aclose()
 
 
 def _form_of(request: Request) -> str:

@@ -5,29 +5,18 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlencode
 
-from turnmill.domain.errors import NotSent, Rejected
+from turnmill.domain.errors import NotSent, ProviderError, Rejected
 from turnmill.domain.uploads import UPLOAD_WITHIN
 from turnmill_worker.providers.answers import read
-from turnmill_worker.providers.batch_lines import (
-    RESULTS_BYTES_MAX,
-    answered,
-    as_json,
-    earliest,
-    file_of,
-    maybe_accepted,
-    moment_of,
-    reading,
-)
+from turnmill_worker.providers.batch_calls import WITHIN, BatchCalls, BatchesApi, path_of
+from turnmill_worker.providers.batch_lines import as_json, file_of, maybe_accepted
 from turnmill_worker.providers.batch_port import (
     SHARD_BYTES,
     TIER,
     UNSUPPORTED,
-    Answered,
     Line,
     ShardBounds,
-    Take,
     VendorBatch,
 )
 from turnmill_worker.providers.failures import safe_code
@@ -37,18 +26,14 @@ from turnmill_worker.providers.openai import chat, responses
 from turnmill_worker.providers.openai.keeping import CONVERSATION, api_of, kind_of
 from turnmill_worker.providers.openai.refusals import REQUEST_ID, refusal_of
 from turnmill_worker.providers.port import Done, Request
-from turnmill_worker.providers.untrusted import Unreadable, count, mapping, mappings, name
+from turnmill_worker.providers.untrusted import Unreadable, count, mapping, mappings, moment, name
 
 _PATH = "batches"
 _FILES = "files"
-_WITHIN = timedelta(minutes=1)
-_READ_WITHIN = timedelta(hours=1)
 #: The vendor deletes what it keeps of a batch by itself after this, should nobody else do so.
 _KEPT_SECONDS = int(timedelta(days=7).total_seconds())
-_PAGE, _MOST_PAGES = 100, 50
 #: The key of a batch's metadata that holds our mark.
 _MARK = "turnmill_shard"
-_GONE = frozenset({400, 404, 409, 410})
 _OVER = frozenset({"cancelled", "completed", "expired", "failed"})
 #: What is said of a call that comes at once, and of no line of a batch.
 _AT_ONCE = ("background", "service_tier", "stream", "stream_options")
@@ -58,15 +43,15 @@ _NO_SUCH_PATH = frozenset({404, 405, 501})
 _RESPONSE = partial(responses.reply_of, chain=False)
 
 
-class OpenAIBatches:
-    """The batches of one account."""
+class OpenAIBatches(BatchCalls):
+    """The batches of one account. They are made of files, and each has our mark."""
 
     stores = True
     knows_marks = True
 
     def __init__(self, vendor: Vendor, *, window: int | None) -> None:
         """`window`: so many tokens may be waiting at the vendor; it depends on the account."""
-        self._vendor = vendor
+        super().__init__(vendor, _API)
         self.bounds = ShardBounds(lines=50_000, bytes=SHARD_BYTES, window=window)
 
     def endpoint_of(self, request: Request) -> str:
@@ -96,12 +81,15 @@ class OpenAIBatches:
             answer = await self._vendor.call("POST", _FILES, body, within=UPLOAD_WITHIN)
             if answer.status in _NO_SUCH_PATH:
                 raise Rejected(UNSUPPORTED, detail="the server keeps no files")
-            return await read(_accepted(answer), _ref_of, request_id=REQUEST_ID)
+            return await self._read(answer, _ref_of)
 
     async def stored(self, name: str, *, within: timedelta) -> list[str]:
+        def read_one(file: Mapping[str, Any]) -> str:
+            return _ref_of(file) if file.get("filename") == name else ""
+
         query = {"purpose": "batch", "order": "desc"}
-        listed = await self._listed(_FILES, query, within=within)
-        return [ref for one in listed if one.get("filename") == name and (ref := _ref(one))]
+        found, _ = await self._listed(_FILES, query, read_one, within=within)
+        return [ref for ref in found if ref]
 
     async def begin(
         self, mark: str, *, endpoint: str, stored: str, lines: Sequence[Line]
@@ -114,84 +102,35 @@ class OpenAIBatches:
             "output_expires_after": {"anchor": "created_at", "seconds": _KEPT_SECONDS},
         }
         with maybe_accepted():
-            answer = await self._vendor.call("POST", _PATH, encoded(body), within=_WITHIN)
-            return await read(_accepted(answer), _batch_of, request_id=REQUEST_ID)
+            answer = await self._vendor.call("POST", _PATH, encoded(body), within=WITHIN)
+            return await self._read(answer, _batch_of)
 
     async def find(self, mark: str, *, stored: str, within: timedelta) -> list[VendorBatch]:
-        return [
-            _batch_of(one)
-            for one in await self._listed(_PATH, {}, within=within)
-            if mapping(one.get("metadata")).get(_MARK) == mark
-            or (stored and one.get("input_file_id") == stored)
-        ]
+        def read_one(batch: Mapping[str, Any]) -> VendorBatch | None:
+            is_marked = mapping(batch.get("metadata")).get(_MARK) == mark
+            made_of = stored and batch.get("input_file_id") == stored
+            return _batch_of(batch) if is_marked or made_of else None
 
-    async def look(self, ref: str) -> VendorBatch:
-        answer = await self._vendor.call("GET", _path(_PATH, ref), within=_WITHIN)
-        return await read(_accepted(answer), _batch_of, request_id=REQUEST_ID)
-
-    async def read(self, batch: VendorBatch, take: Take) -> None:
-        for output in batch.outputs:
-            path = f"{_path(_FILES, output)}/content"
-            answer = await self._vendor.stream(
-                path,
-                None,
-                reading(_answered, take),
-                within=_READ_WITHIN,
-                method="GET",
-                most=RESULTS_BYTES_MAX,
-            )
-            _accepted(answer)
-
-    async def cancel(self, ref: str) -> None:
-        answer = await self._vendor.call("POST", f"{_path(_PATH, ref)}/cancel", within=_WITHIN)
-        if answer.status not in _GONE:
-            _accepted(answer)
-
-    async def clear(self, batch: VendorBatch | None, *, stored: Sequence[str]) -> None:
-        for ref in dict.fromkeys((*stored, *(batch.outputs if batch else ()))):
-            answer = await self._vendor.call("DELETE", _path(_FILES, ref), within=_WITHIN)
-            if answer.status not in _GONE:
-                _accepted(answer)
-
-    async def _listed(
-        self, path: str, query: Mapping[str, str], *, within: timedelta
-    ) -> list[Mapping[str, Any]]:
-        """Return what there is, the newest first, until it is older than that."""
-        found: list[Mapping[str, Any]] = []
-        further: Mapping[str, str] = {}
-        for _ in range(_MOST_PAGES):
-            asked = urlencode({**query, "limit": _PAGE, **further})
-            answer = await self._vendor.call("GET", f"{path}?{asked}", within=_WITHIN)
-            page = await read(_accepted(answer), lambda payload: payload, request_id=REQUEST_ID)
-            some = mappings(page.get("data"))
-            found += some
-            oldest = moment_of(some[-1].get("created_at")) if some else None
-            if not some or page.get("has_more") is not True:
-                return found
-            if oldest is not None and oldest < earliest(answer, within):
-                return found
-            further = {"after": _ref(some[-1])}
-        raise NotSent("batches_too_many")  # nobody knows whether it is there
+        found, _ = await self._listed(_PATH, {}, read_one, within=within)
+        return [one for one in found if one is not None]
 
 
-def _path(path: str, ref: str) -> str:
-    return f"{path}/{quote(ref, safe='')}"
-
-
-def _accepted(answer: RawAnswer) -> RawAnswer:
+def _refusal_of(answer: RawAnswer) -> ProviderError:
     if answer.status in _NO_SUCH_PATH and not answer.body.strip().startswith(b"{"):
-        raise Rejected(UNSUPPORTED, detail="the server knows no batches")
-    if not answer.accepted:
-        raise refusal_of(answer)
-    return answer
+        return Rejected(UNSUPPORTED, detail="the server knows no batches")
+    return refusal_of(answer)
 
 
-def _ref(payload: Mapping[str, Any]) -> str:
-    return name(payload.get("id"))
+def _results_of(batch: VendorBatch) -> list[str]:
+    return [f"{path_of(_FILES, output)}/content" for output in batch.outputs]
+
+
+def _kept_of(batch: VendorBatch | None, stored: Sequence[str]) -> list[str]:
+    return [path_of(_FILES, ref) for ref in (*stored, *(batch.outputs if batch else ()))]
 
 
 def _ref_of(payload: Mapping[str, Any]) -> str:
-    if not (found := _ref(payload)):
+    if not (found := name(payload.get("id"))):
         raise Unreadable
     return found
 
@@ -212,7 +151,7 @@ def _batch_of(payload: Mapping[str, Any]) -> VendorBatch:
         bad_lines={number: _code(one) for one in errors if (number := _line_of(one))},
         outputs=tuple(filter(None, outputs)),
         stored=name(payload.get("input_file_id")),
-        created_at=moment_of(payload.get("created_at")),
+        created_at=moment(payload.get("created_at")),
     )
 
 
@@ -228,10 +167,6 @@ def _code(error: Mapping[str, Any]) -> str:
 def _line_of(error: Mapping[str, Any]) -> int:
     number = error.get("line")
     return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else 0
-
-
-async def _answered(payload: Mapping[str, Any]) -> Answered | None:
-    return await answered(payload, _said)
 
 
 async def _said(payload: Mapping[str, Any]) -> Done:
@@ -252,3 +187,15 @@ async def _said(payload: Mapping[str, Any]) -> Done:
     if not isinstance(reply, Done):
         raise NotSent("batch_line_unanswered")
     return reply
+
+
+_API = BatchesApi(
+    path=_PATH,
+    request_id=REQUEST_ID,
+    next_page="after",
+    refusal=_refusal_of,
+    batch=_batch_of,
+    said=_said,
+    results=_results_of,
+    kept=_kept_of,
+)

@@ -8,9 +8,10 @@ from turnmill.cli.commands.analytics.conversations import session, user
 from turnmill.cli.commands.analytics.feedback import feedback
 from turnmill.cli.commands.analytics.findings import behaviours, suggest, topics
 from turnmill.cli.commands.analytics.usage import report
+from turnmill.cli.groups import CommandGroup
 
 
-@click.group("analytics")
+@click.group("analytics", cls=CommandGroup)
 def command() -> None:
     """Report usage, cost, topics and what was felt, see to alerts, say what to change."""
 
