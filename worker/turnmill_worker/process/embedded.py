@@ -37,7 +37,7 @@ from turnmill_worker.streams.carriers import carrier_to
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.failing import warn_of_loss
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.paid_ledger import PaidLedger
 from turnmill_worker.turn.run import run_claim
 from turnmill_worker.turn.slots import Slots
 
@@ -78,7 +78,7 @@ class InProcessRunner:
         self._providers = ProviderRegistry()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_lane: Counter[Lane] = Counter()  # of them
-        self._ledger = GroupedLedger(
+        self._ledger = PaidLedger(
             database,
             owner="in-process",
             lease=timedelta(days=1),
@@ -188,7 +188,7 @@ class InProcessRunner:
         for one in dead:
             warn_of_loss(one)
 
-    async def _start_due(self, deps: Deps, ledger: GroupedLedger) -> bool:
+    async def _start_due(self, deps: Deps, ledger: PaidLedger) -> bool:
         began = False
         for lane in sorted(Lane, key=lambda one: self._in_lane[one]):
             free = min(_SLOTS - len(self._tasks), _MOST_OF_A_LANE - self._in_lane[lane])

@@ -37,7 +37,7 @@ from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.streams.carriers import carrier_for
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.paid_ledger import PaidLedger
 from turnmill_worker.turn.slots import Slots
 
 logger = logging.getLogger("turnmill.works")
@@ -247,7 +247,7 @@ class Runtime:
             return State.STARTING, "connecting to the broker"
         return State.READY, "polling: the broker does not answer"
 
-    def _new_ledger(self) -> GroupedLedger:
+    def _new_ledger(self) -> PaidLedger:
         """Return the ledger, on connections whose statements are planned once for all turns."""
         self._turns = Database(
             self.settings.database_url,
@@ -255,7 +255,7 @@ class Runtime:
             generic_plans=True,
             keys=self.database.keys,
         )
-        return GroupedLedger(
+        return PaidLedger(
             self._turns,
             owner=self.owner,
             lease=self.settings.lease,

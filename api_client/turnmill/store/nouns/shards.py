@@ -27,6 +27,7 @@ from turnmill.domain.states import TurnState
 from turnmill.store.capabilities import Capability, capabilities_of, require
 from turnmill.store.postgres import batching
 from turnmill.store.schema.batch_tables import batch_shards, batch_tallies
+from turnmill.store.schema.rollup_tables import calls_gone
 from turnmill.store.schema.tables import IN_BATCH, batches, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
@@ -265,7 +266,7 @@ def known_refs(conn: Connection, refs: Collection[str]) -> set[str]:
 
 
 def holds_any(conn: Connection, shard: Shard, custom_ids: Collection[str]) -> bool:
-    """Tell whether one of these, as a vendor names them, is a turn of the shard."""
+    """Tell whether one of these, as a vendor names them, is a turn of the shard, or was one."""
     ids = [found for one in custom_ids if (found := as_uuid(one)) is not None]
     mine = select(turns.c.id).where(
         turns.c.id.in_(ids),
@@ -273,7 +274,12 @@ def holds_any(conn: Connection, shard: Shard, custom_ids: Collection[str]) -> bo
         *_WAITS,
         turns.c.native_ref == str(shard.id),
     )
-    return conn.execute(mine.limit(1)).first() is not None
+    if conn.execute(mine.limit(1)).first() is not None:
+        return True
+    gone = select(calls_gone.c.id).where(
+        calls_gone.c.shard_id == shard.id, calls_gone.c.turn_id.in_(ids)
+    )
+    return conn.execute(gone.limit(1)).first() is not None
 
 
 def next_due(conn: Connection) -> timedelta | None:
