@@ -32,6 +32,7 @@ from turnmill_worker.process.scheduling import make_runs
 from turnmill_worker.process.tending import EVERY, tend_batches
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.boundary import name_of
+from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.streams.carriers import carrier_to
 from turnmill_worker.turn.deps import Deps
@@ -85,6 +86,7 @@ class InProcessRunner:
             held=self._in_hand.by_user,
             tags=settings.tags,
         )
+        self._prices = prices_in(settings.prices, Prices())
         self._gates = self._new_gates(owner)
         self._deps = self._new_deps(settings, copies)
         self._observing = Observing(settings, database, owner=owner)
@@ -131,7 +133,7 @@ class InProcessRunner:
 
     async def _main(self) -> None:
         deps, ledger = self._deps, self._ledger
-        closing = Closing(self._database, self._providers.get)
+        closing = Closing(self._database, self._providers.get, self._prices)
         await self._begin()
         self._gates.start(self._loop)
         while not self._closing:

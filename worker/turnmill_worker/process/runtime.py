@@ -32,6 +32,7 @@ from turnmill_worker.process.measuring import Measuring, measuring
 from turnmill_worker.process.observing import Observing
 from turnmill_worker.process.poller import Hints
 from turnmill_worker.process.quarantine import Quarantine
+from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.pricing import preload as preload_prices
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.streams.carriers import carrier_for
@@ -86,7 +87,9 @@ class Runtime:
         self.quarantine = Quarantine(
             self.ledger, owner=self.owner, draining=self.draining, grace=settings.grace
         )
-        self.closing = Closing(self.database, self.providers.get)
+        self.closing = Closing(
+            self.database, self.providers.get, prices_in(settings.prices, Prices())
+        )
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
         self._heartbeat = Heartbeat(self.database, self.in_hand, lease=settings.lease)
         self._background: set[asyncio.Task[Any]] = set()

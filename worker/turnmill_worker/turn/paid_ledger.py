@@ -5,10 +5,15 @@ import logging
 from collections.abc import Callable
 
 from turnmill.domain.errors import StoreError
+from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import TurnState
 from turnmill.store.compaction_records import NewCompaction
 from turnmill.store.line.late import book_late, book_part, has_used
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
+from turnmill_worker.providers.boundary import attempted, cost_of
+from turnmill_worker.providers.figures import figures
+from turnmill_worker.providers.own_prices import Prices
+from turnmill_worker.providers.port import Done
 from turnmill_worker.turn.ledger import GroupedLedger
 
 logger = logging.getLogger("turnmill.ledger")
@@ -83,4 +88,31 @@ def _of_part(claim: Claim, made: NewCompaction) -> Settlement:
         cached_tokens=made.cached_tokens,
         cache_write_tokens=made.cache_write_tokens,
         cache_write_1h_tokens=made.cache_write_1h_tokens,
+    )
+
+
+def spent_on(
+    turn_id: TurnId, session_id: SessionId, provider: str, used: Done, prices: Prices
+) -> Settlement:
+    """Return what work has used and cost that was stopped, and no word of it."""
+    usage, model = used.usage, used.model
+    cost = cost_of(lambda: prices.price(provider, model, usage))
+    source = attempted("a price list", lambda: prices.source(provider, model, usage.service_tier))
+    return Settlement(
+        turn_id=turn_id,
+        session_id=session_id,
+        fence=0,
+        state=TurnState.CANCELLED,
+        outcome="cancelled",
+        model=model,
+        usage=figures(usage.said),
+        service_tier=usage.service_tier or None,
+        cost_usd=cost,
+        priced=cost is not None,
+        priced_by=None if cost is None else source,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
     )
