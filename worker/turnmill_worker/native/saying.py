@@ -86,6 +86,11 @@ class Saying:
             raise Rejected(UNSUPPORTED, detail=provider)
         return found.batches
 
+    def account_of(self, provider: str) -> str:
+        """Return under which account this process calls a provider; "" for none."""
+        account = getattr(provided(self._find, provider), "account", "")
+        return account if isinstance(account, str) else ""
+
     def say(self, claim: Claim) -> Said | Unsuited | Wrong:
         """Return the turn as a line, or why it is none. Raises KeyMissing, and NotSent."""
         if because := self._unsuited(claim):

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
@@ -39,6 +40,18 @@ def pause(conn: Connection, batch_id: BatchId, because: str | None) -> bool:
         return False
     write_event(conn, batch_id, EventKind.BATCH_PAUSED)
     return True
+
+
+def pause_for_account(conn: Connection, batch_id: BatchId, account: UUID, code: str) -> bool:
+    """Pause the batch for an account that is closed for good; False where it does not run.
+
+    Not if somebody has resumed it since: he knows, and it waits for the account alone.
+    """
+    closed_at = select(accounts.c.closed_at).where(accounts.c.id == account).scalar_subquery()
+    known = select(batches.c.id).where(batches.c.id == batch_id, batches.c.resumed_at > closed_at)
+    if conn.execute(known).first() is not None:
+        return False
+    return pause(conn, batch_id, code)
 
 
 def resume(conn: Connection, batch_id: BatchId) -> bool:

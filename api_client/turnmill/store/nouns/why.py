@@ -202,7 +202,9 @@ def _of_head(row: Any, loads: Loads) -> list[Reason]:
     if state is TurnState.RUNNING:
         return [Reason(cause=Cause.RUNNING, turn_id=_head_of(row), since=row.begun_at)]
     waits, closed = _waits(row, state), _closed(row, loads)
-    if waits and row.head_waits_for not in AT_A_CLOSED_TARGET:
+    if row.head_waits_for == FOR_BATCH:  # its batch is a vendor's, perhaps: that has accounts alone
+        waits += [one for one in closed if one.cause is Cause.ACCOUNT]
+    elif waits and row.head_waits_for not in AT_A_CLOSED_TARGET:
         waits += [one for one in closed if _outlasts(one, waits[0])]
     elif closed:
         # By now a worker would have put off one that is due.
