@@ -84,7 +84,8 @@ class Tending:
             logger.warning("a shard is somebody else's by now", extra={"shard": str(shard.id)})
         except Shut as shut:
             with suppress(Outrun):
-                await self._note(shard, due_in=shut.left)
+                # It may be opened at any time: to look for that costs no call.
+                await self._note(shard, due_in=min(shut.left, self._pace.poll))
         except ProviderError as error:
             await self._failed(shard, error)
         finally:
@@ -312,7 +313,7 @@ class Tending:
         logger.warning(
             "cannot see to a shard: %s", error.error_code, extra={"shard": str(shard.id)}
         )
-        pause = max(self._pace.after_failure(shard.tries), error.retry_after or timedelta(0))
+        pause = self._pace.after_failure(shard.tries)  # what a vendor asks for holds its account
         with suppress(Outrun):
             await self._note(shard, due_in=pause, tries=shard.tries + 1)
 
