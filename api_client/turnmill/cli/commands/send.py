@@ -12,7 +12,7 @@ from turnmill.cli import FAILED, INTERRUPTED, OK, STILL_RUNNING
 from turnmill.cli.awaited import what_holds
 from turnmill.cli.context import advise, json_option, open_client, say, show_error
 from turnmill.cli.talk import conversation_options, line_about, open_session, tell_reply
-from turnmill.cli.waiting import waiting
+from turnmill.cli.waiting import explaining, waiting
 from turnmill.cli.watching import print_events, watch
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout

@@ -23,6 +23,9 @@ from turnmill.store.types import Timestamp, db_after, db_now
 #: So many endings of the same permanent code in a row stop a batch.
 IN_A_ROW = 20
 
+#: Of a model that nobody knows the price of, where a limit is to be kept to.
+UNPRICED = "price_unknown"
+
 _FAILED = (TurnState.DEAD.value, TurnState.FAILED.value)
 _TO_BEGIN = turns.c.state.in_((TurnState.QUEUED, TurnState.RETRYING))
 _HELD = and_(_TO_BEGIN, turns.c.waits_for == IN_BATCH)
@@ -101,6 +104,15 @@ def failing_code(conn: Connection, batch_id: BatchId) -> str | None:
     if since is not None and rows[-1].finished_at <= since:
         return None
     return codes.pop() or TurnState.FAILED.value
+
+
+def failed_unpriced(conn: Connection, batch_id: BatchId) -> bool:
+    """Tell whether a turn has failed for want of a price, since the batch was last resumed."""
+    resumed = select(batches.c.resumed_at).where(batches.c.id == batch_id).scalar_subquery()
+    since = or_(resumed.is_(None), turns.c.finished_at > resumed)
+    mine = (turns.c.batch_id == batch_id, turns.c.state.in_(_FAILED), since)
+    failed = select(turns.c.id).where(*mine, turns.c.error_code == UNPRICED)
+    return conn.execute(failed.limit(1)).first() is not None
 
 
 def stands_still(conn: Connection, batch_id: BatchId) -> str | None:

@@ -14,7 +14,9 @@ from turnmill.store.line.head import skipping_busy
 from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.nouns.batch_ends import end_if_over
 from turnmill.store.nouns.batch_pauses import (
+    UNPRICED,
     batches_of,
+    failed_unpriced,
     failing_code,
     hold,
     let_go,
@@ -98,7 +100,11 @@ def _reason_to_stop(conn: Connection, row: Any) -> str | None:
         return BEYOND_ITS_COST
     if waits_for == FOR_ACCOUNT and (code := refusal_for_good(conn, batch_id)) is not None:
         return code
-    return failing_code(conn, batch_id) if _goes_on(conn, row) else None
+    if not _goes_on(conn, row):
+        return None
+    if row.max_cost_usd is not None and failed_unpriced(conn, batch_id):
+        return UNPRICED
+    return failing_code(conn, batch_id)
 
 
 def _goes_on(conn: Connection, row: Any) -> bool:
