@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tests.doubles.openai_batches import OpenAIBatchesDouble
 from tests.native import polling, provider_at, shard_states, states, submit
@@ -16,6 +16,7 @@ from turnmill.show.why_view import obstacles
 from turnmill.store.database import Database
 from turnmill.store.nouns.accounts import AccountKey, close, list_closed
 from turnmill.store.schema.event_tables import events
+from turnmill.store.schema.tables import batches
 from turnmill.store.upkeep.invariants import violations
 from turnmill.verbs.batch_words import said_of
 
@@ -118,3 +119,17 @@ async def test_no_call_about_a_batch_leaves_while_its_account_is_closed_by_a_tur
     assert states(database, batch) == {"succeeded": 3}
     with database.single() as conn:
         assert list_closed(conn) == []
+
+
+async def test_a_limited_batch_of_a_model_without_a_price_stops_before_anything_is_asked(
+    database: Database, double: Any, database_url: str
+) -> None:
+    batch = submit(database_url, 3, provider="openai", model="of-nobody")
+    with database.begin() as conn:
+        conn.execute(update(batches).values(max_cost_usd=5))
+    await polled(database, double)
+    with Client(database_url=database_url) as client:
+        counts = client.batches.get(batch).counts
+    assert (counts.state, counts.paused_because) == ("paused", "price_unknown")
+    assert states(database, batch) == {"waiting": 3}
+    assert not double.calls

@@ -352,21 +352,6 @@ async def test_a_batch_is_stopped_before_it_may_cost_more_than_its_limit(stage: 
 
 
 @pytest.mark.long
-async def test_a_limited_batch_of_a_model_without_a_price_stops_before_anything_is_asked(
-    stage: Stage,
-) -> None:
-    batch = stage.submit(3, model="of-nobody")
-    with stage.database.begin() as conn:
-        conn.execute(update(batches).values(max_cost_usd=5))
-    await stage.polled()
-    with Client(database_url=stage.url) as client:
-        counts = client.batches.get(batch).counts
-    assert (counts.state, counts.paused_because) == ("paused", "price_unknown")
-    assert states(stage.database, batch) == {"waiting": 3}
-    assert not stage.double.desk.batches
-
-
-@pytest.mark.long
 async def test_the_job_of_beat_brings_a_batch_to_its_end(stage: Stage) -> None:
     batch = stage.submit(5)
     provider = provider_at(stage.name, stage.double.base_url)

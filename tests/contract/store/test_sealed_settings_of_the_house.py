@@ -1,4 +1,4 @@
-"""Settings that batches, trials and experiments hold are sealed, by their user's key or the house's."""
+"""Settings of batches, trials and experiments are sealed: by their user's key, or the house's."""
 
 import json
 from collections.abc import Iterator, Sequence

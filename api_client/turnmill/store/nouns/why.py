@@ -106,8 +106,7 @@ def why(conn: Connection, turn_id: TurnId) -> Why:
         raise TurnNotFound()
     row, loads = rows[0], Loads(conn)
     reasons = _with_budgets(_reasons(row, loads), _awaited(conn, rows))
-    behind = [one for one in reasons if one.cause is Cause.BEHIND]
-    for one in behind:
+    for one in [one for one in reasons if one.cause is Cause.BEHIND]:
         reasons[0] = Reason(
             cause=one.cause, turn_id=one.turn_id, since=one.since, ahead=_before(conn, row)
         )
@@ -202,9 +201,7 @@ def _of_head(row: Any, loads: Loads) -> list[Reason]:
     if state is TurnState.RUNNING:
         return [Reason(cause=Cause.RUNNING, turn_id=_head_of(row), since=row.begun_at)]
     waits, closed = _waits(row, state), _closed(row, loads)
-    if row.head_waits_for == FOR_BATCH:  # its batch is a vendor's, perhaps: that has accounts alone
-        waits += [one for one in closed if one.cause is Cause.ACCOUNT]
-    elif waits and row.head_waits_for not in AT_A_CLOSED_TARGET:
+    if waits and row.head_waits_for not in AT_A_CLOSED_TARGET:
         waits += [one for one in closed if _outlasts(one, waits[0])]
     elif closed:
         # By now a worker would have put off one that is due.
@@ -215,6 +212,8 @@ def _of_head(row: Any, loads: Loads) -> list[Reason]:
 
 def _outlasts(closed: Reason, waits: Reason) -> bool:
     """Tell whether a turn will find its target closed when it has waited for something else."""
+    if waits.cause is Cause.BATCH:  # of a vendor's, perhaps: that has accounts alone
+        return closed.cause is Cause.ACCOUNT
     later = waits.until and closed.until and closed.until > waits.until + _SOON
     return bool(later and waits.cause in _CALLS_THEN)
 
