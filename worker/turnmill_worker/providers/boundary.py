@@ -138,7 +138,7 @@ async def stopped(act: Callable[[], object]) -> Done | ProviderError | None:
         found: Any = act()
         if _can_be_awaited(found):
             found = await found
-        if found is None:
+        if not is_a(found, Done):
             return None
         told = _sound(found, among=(Done,), max_bytes=_OF_STOPPED)
         return told if isinstance(told, Done) else None
