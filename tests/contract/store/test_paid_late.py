@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import func, select
@@ -17,9 +17,12 @@ from turnmill.store.line.late import book_late, book_part, book_work, forget_cal
 from turnmill.store.line.removing import remove_sessions
 from turnmill.store.nouns import events
 from turnmill.store.nouns.spending import spent
-from turnmill.store.records import Claim, Settlement
+from turnmill.store.records import Claim, Fenced, Settlement
 from turnmill.store.schema.rollup_tables import calls_gone, rollups, spent_gone
 from turnmill.store.schema.tables import attempts, turns
+from turnmill_worker.process.closing import Closing
+from turnmill_worker.providers.port import Done, Usage
+from turnmill_worker.turn.paid_ledger import PaidLedger
 
 
 @pytest.fixture
@@ -152,3 +155,44 @@ def test_what_is_kept_of_days_is_joined_and_calls_nobody_hears_of_are_forgotten(
         assert conn.scalar(select(func.count()).select_from(spent_gone)) == 1
         assert forget_calls(conn, older_than=-timedelta(minutes=1)) == 1
     assert billed(store) == before == (19, 19 * COST)
+
+
+@pytest.mark.anyio
+async def test_a_worker_books_what_it_comes_back_with_for_nobody(
+    store: Database, session: SessionId
+) -> None:
+    claim = steps.take_one(store, steps.send(store, session).turn_id)
+    remove(store, session)
+    ledger = PaidLedger(store, owner="one", lease=steps.LEASE)
+    try:
+        assert isinstance(await ledger.settle(used(claim)), Fenced)
+    finally:
+        ledger.stop()
+    assert (billed(store), reported(store)) == ((1, COST), COST)
+
+
+class Stops:
+    """A provider whose work can be stopped, and which says what it had used."""
+
+    async def cancel(self, native_ref: str) -> Done:
+        return Done(text="", usage=Usage(input_tokens=10, output_tokens=5), model="gpt-4.1-mini")
+
+    async def close(self, thread_ref: str) -> None:
+        """Delete nothing."""
+
+
+@pytest.mark.anyio
+async def test_whoever_stops_work_of_a_session_that_was_deleted_books_what_it_had_used(
+    store: Database,
+) -> None:
+    session = rows.start(store, provider="openai", model="gpt-4.1-mini")
+    claim = steps.take_one(store, steps.send(store, session).turn_id)
+    steps.end(store, claim, TurnState.WAITING, native_ref="resp_1", input_tokens=0, output_tokens=0)
+    remove(store, session)
+    closing = Closing(store, lambda _: cast(Any, Stops()))
+    assert (await closing.run())["closed"] == 1
+    today = datetime.now(UTC).date()
+    with store.begin() as conn:
+        (found,) = spent(conn, provider="openai", first=today, last=today)
+    assert (found.calls, found.model, found.output_tokens) == (1, "gpt-4.1-mini", 5)
+    assert found.cost_usd > 0
