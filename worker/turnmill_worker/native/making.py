@@ -51,6 +51,7 @@ class Pick:
     bound_usd: Decimal = Decimal(0)
     is_full: bool = False
     is_beyond_its_cost: bool = False
+    stops_unpriced: bool = True
     is_unpriced: bool = False  #: nobody knows what one costs, and the batch has a limit
 
     def takes(self, one: Said) -> bool:
@@ -145,7 +146,9 @@ class Making:
     def _begun(self, batch: Native) -> tuple[Pick, bool]:
         with self._database.single() as conn:
             found = rows.unspent(conn, batch)
-        return (Pick(), False) if found is None else (Pick(money=found[0]), found[1])
+        if found is None:
+            return Pick(), False
+        return Pick(money=found[0], stops_unpriced=not batch.is_of_trial), found[1]
 
     def _look_at(self, pick: Pick, claim: Claim) -> None:
         one = self._saying.say(claim)
@@ -161,7 +164,7 @@ class Making:
         if pick.money is None:
             return True
         bound = self._saying.bound_of(one, self._price)
-        if bound is None and not self._saying.is_priced(one, self._price):
+        if bound is None and pick.stops_unpriced and not self._saying.is_priced(one, self._price):
             pick.is_full = pick.is_unpriced = True
             return False
         if bound is None:

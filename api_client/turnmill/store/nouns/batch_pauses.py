@@ -106,6 +106,11 @@ def failing_code(conn: Connection, batch_id: BatchId) -> str | None:
     return codes.pop() or TurnState.FAILED.value
 
 
+def is_of_trial(metadata: Any) -> bool:
+    """Tell whether a batch asks turns again, by what stands beside it."""
+    return isinstance(metadata, dict) and "trial" in metadata
+
+
 def failed_unpriced(conn: Connection, batch_id: BatchId) -> bool:
     """Tell whether a turn has failed for want of a price, since the batch was last resumed."""
     resumed = select(batches.c.resumed_at).where(batches.c.id == batch_id).scalar_subquery()

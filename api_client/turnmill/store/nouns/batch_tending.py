@@ -19,6 +19,7 @@ from turnmill.store.nouns.batch_pauses import (
     failed_unpriced,
     failing_code,
     hold,
+    is_of_trial,
     let_go,
     pause,
     refusal_for_good,
@@ -102,7 +103,9 @@ def _reason_to_stop(conn: Connection, row: Any) -> str | None:
         return code
     if not _goes_on(conn, row):
         return None
-    if row.max_cost_usd is not None and failed_unpriced(conn, batch_id):
+    # Of a trial they fail one by one, and count among what could not be compared.
+    is_limited = row.max_cost_usd is not None and not is_of_trial(row.metadata)
+    if is_limited and failed_unpriced(conn, batch_id):
         return UNPRICED
     return failing_code(conn, batch_id)
 

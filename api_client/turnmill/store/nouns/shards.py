@@ -25,6 +25,7 @@ from turnmill.domain.batches import OVER, BatchMode, BatchState, ShardState
 from turnmill.domain.ids import BatchId, TurnId, as_uuid
 from turnmill.domain.states import TurnState
 from turnmill.store.capabilities import Capability, capabilities_of, require
+from turnmill.store.nouns.batch_pauses import is_of_trial
 from turnmill.store.postgres import batching
 from turnmill.store.schema.batch_tables import batch_shards, batch_tallies
 from turnmill.store.schema.rollup_tables import calls_gone
@@ -85,6 +86,7 @@ class Native:
     max_cost_usd: Decimal | None  #: of all its turns; None: no limit of its own
     is_cancelled: bool
     is_past: bool  #: its deadline has passed
+    is_of_trial: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -345,4 +347,5 @@ def _native(row: Row[Any]) -> Native:
         max_cost_usd=row.max_cost_usd,
         is_cancelled=row.cancelled_at is not None,
         is_past=bool(row.is_past),
+        is_of_trial=is_of_trial(row.metadata),
     )
