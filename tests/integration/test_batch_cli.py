@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from tests import rows
 from tests.batch_clients import batches_of
+from turnmill.cli import waiting
 from turnmill.cli.commands.analytics import command as analytics
 from turnmill.cli.commands.batch import command as batch
 from turnmill.domain.errors import BatchNotFound, BatchTimeout, InvalidBatchFile, InvalidBill
@@ -207,3 +209,17 @@ def test_what_is_priced_anew_says_what_it_could_not_reach_by_its_code(
         before = line_of(run("analytics", "report", "--json"))["lines"][0]["cost_usd"]
         assert Decimal(before) == Decimal(cost)
         assert run("analytics", "reprice", "--since", today, more).return_value == 0
+
+
+def test_who_follows_a_batch_that_is_paused_is_told_once_what_it_waits_for(
+    run: Run, store: Database, jobs_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_DRAWS_AFTER_S", 0.05)
+    run("batch", "submit", str(jobs_file), "--name", "jobs")
+    (found,) = batches_of(store).list()
+    found.pause()
+    ends = Timer(0.6, found.cancel)
+    ends.start()
+    told = run("batch", "results", "jobs", "--follow").stderr
+    ends.join()
+    assert told.count(f"batch {found.id} is paused: by hand. turnmill batch resume") == 1

@@ -188,5 +188,7 @@ async def test_a_key_that_is_revoked_while_a_batch_runs_loses_nothing(stage: Sta
     await stage.polled(within=timedelta(seconds=1))
     assert states(stage.database, batch) == {"waiting": 3}
     stage.double.always = ""
+    with Client(database_url=stage.url) as client:
+        assert client.accounts.open(provider=stage.name) == 1  # it is closed for all
     await stage.polled(within=_WITHIN)
     check_once(stage, batch, 3)

@@ -229,9 +229,11 @@ async def test_a_vendor_that_refuses_pauses_the_batch_and_loses_nothing(stage: S
     batch = stage.submit(3)
     stage.double.meet("quota")
     await stage.polled()
-    with stage.database.begin() as conn:
+    with stage.database.single() as conn:
         row = conn.execute(select(batches.c.state, batches.c.paused_because)).one()
-        conn.execute(update(batches).values(state="running"))
+    with Client(database_url=stage.url) as client:
+        assert client.accounts.open(provider=stage.name) == 1  # it is closed for turns, too
+        client.batches.get(batch).resume()
     assert row.state == "paused"
     assert "quota" in row.paused_because or "spend" in row.paused_because
     assert states(stage.database, batch) == {"waiting": 3}

@@ -67,7 +67,7 @@ SHOWN = frozenset(
         *("category", "to", "scope", "wrapped_by", "encryption", "kms", "key_id"),
         *("actor", "login", "action", "subject", "objects", "figures", "hash"),
         *("select", "insert", "update", "beginnings"),
-        *("paused_because", "codes", "shards", "mode_because", "money", "modes"),
+        *("paused_because", "held_by", "codes", "shards", "mode_because", "money", "modes"),
         *("mode", "typical"),
         *("rule", "verdict", "of", "period", "zone", "tag", "since", "until", "colour", "way"),
         *("limits", "api"),

@@ -88,8 +88,8 @@ class AsyncBatches:
         - `columns`: of a table, which column a field stands in: `{"text": "prompt"}`.
         - `reuse`: a line takes the answer that an equal one has of an earlier batch of the same
           `user_id`, and costs nothing.
-        - `max_cost_usd`: it is paused before it costs more. `deadline`, a moment or as long from
-          now: what has not begun by then expires.
+        - `max_cost_usd`: it is paused before it costs more; lines of models without a price are
+          refused. `deadline`, a moment or as long from now: what has not begun by then expires.
         - `observers` are told of the batch and its turns, besides those that are told of all.
         - `on_accepted` is told (lines that stand, lines in all) from time to time.
         """
@@ -111,10 +111,13 @@ class AsyncBatches:
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
         await async_aside(submission.identify)
-        if await self._executor.run(batch_estimating.any_budget_binds()):
+        binds = await self._executor.run(batch_estimating.any_budget_binds())
+        if binds or submission.is_limited:
             found = await self._executor.run(batch_estimating.known())
             here = self._executor.settings
-            submission.price_by(await async_aside(batch_estimating.estimator, here, found))
+            estimator = await async_aside(batch_estimating.estimator, here, found)
+            submission.price_by(estimator if binds else None)
+            submission.refuse_unpriced(estimator if submission.is_limited else None)
         record = await self._begun(submission)
         batch_id = record.id
         if record.total is None:

@@ -3,25 +3,71 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Any, TypeAlias
 
+from turnmill.domain.errors import TurnmillError
 from turnmill.show.terminal import STREAMS_STAY, console, on_one_line, say
 
 #: A command that is done by then draws nothing.
 _DRAWS_AFTER_S = 2.0
+#: What is waited for is asked for at the latest after so long again.
+_ASKS_AFTER_S = 30.0
+_ENDS_WITHIN_S = 2.0
+
+#: Tells what stands in the way; None where nothing does.
+Why: TypeAlias = Callable[[], "str | None"]
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Show that `what` is waited for: a spinner on a terminal, otherwise one line."""
+def waiting(what: str, why: Why = lambda: None) -> Iterator[None]:
+    """Show that `what` is waited for: a spinner on a terminal, otherwise one line.
+
+    Beside it, once, what stands in the way: see `explaining`.
+    """
     if not sys.stderr.isatty():
         say(f"{on_one_line(what)} …")
-        yield
+        with explaining(why):
+            yield
         return
-    with spinner(f"{what}, Ctrl-C to leave"):
+    with spinner(f"{what}, Ctrl-C to leave") as live, explaining(why, tell=_above(live)):
         yield
+
+
+@contextmanager
+def explaining(why: Why, *, tell: Callable[[str], None] = say) -> Iterator[None]:
+    """Say once what is waited for, as soon as `why` can tell; None is asked again.
+
+    Who has what he waits for within two seconds is told nothing.
+    """
+    over = threading.Event()
+    asking = threading.Thread(target=_explain, args=(why, tell, over), daemon=True)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join(timeout=_ENDS_WITHIN_S)
+
+
+def _explain(why: Why, tell: Callable[[str], None], over: threading.Event) -> None:
+    pause = _DRAWS_AFTER_S
+    while not over.wait(pause):
+        with suppress(TurnmillError):
+            if (found := why()) is not None:
+                tell(on_one_line(found))
+                return
+        pause = min(2 * pause, _ASKS_AFTER_S)
+
+
+def _above(live: Any) -> Callable[[str], None]:
+    """Return what writes above that which turns on a terminal."""
+    from rich.text import Text
+
+    return lambda line: live.console.print(Text(line))
 
 
 def working(what: str) -> AbstractContextManager[object]:
@@ -29,7 +75,7 @@ def working(what: str) -> AbstractContextManager[object]:
     return spinner(what) if sys.stderr.isatty() else nullcontext()
 
 
-def spinner(what: str) -> AbstractContextManager[object]:
+def spinner(what: str) -> AbstractContextManager[Any]:
     """Return what turns on a terminal, with `what` beside it, as long as it is entered."""
     from rich.live import Live
     from rich.spinner import Spinner

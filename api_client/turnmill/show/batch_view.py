@@ -51,7 +51,9 @@ def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
 
 def _far(counts: BatchCounts) -> dict[str, Any]:
     names = ("total", "state", "paused_because", "staged", "reused", "dropped", "codes")
-    return dict(fields(counts, *names, "cost_usd", "unpriced", "input_tokens", "output_tokens"))
+    held = ("held_by", "held_until")
+    sums = ("cost_usd", "unpriced", "input_tokens", "output_tokens")
+    return dict(fields(counts, *names, *sums, *held))
 
 
 def print_estimate(estimate: BatchEstimate, *, as_json: bool) -> None:
@@ -89,7 +91,8 @@ def _mode_row(one: ModeEstimate) -> tuple[object, ...]:
 
 def _row(batch: Batch) -> tuple[object, ...]:
     one = batch.record
-    return (one.id, one.name, one.state, one.total, f"{one.created_at:%Y-%m-%d %H:%M}")
+    state = f"{one.state}: {one.paused_because}" if one.paused_because else one.state
+    return (one.id, one.name, state, one.total, f"{one.created_at:%Y-%m-%d %H:%M}")
 
 
 BATCHES: Listing[Batch] = Listing(

@@ -85,6 +85,8 @@ class BatchCounts:
     input_tokens: int = 0
     output_tokens: int = 0
     shards: Mapping[str, int] = field(default_factory=dict)  #: batches of a vendor's, by state
+    held_by: str | None = None  #: `provider: code` of an account that its shards wait for
+    held_until: datetime | None = None  #: one call tries that account from then on
 
     @property
     def accepted(self) -> int:

@@ -42,6 +42,7 @@ class KeptRef:
     provider: str
     stored: bool  #: delete it
     running: bool  #: stop it first
+    turn_id: TurnId | None = None  #: it was made in; None: only the session is known
     tries: int  #: this one included
 
 

@@ -85,7 +85,7 @@ def _unsound(what: str) -> NoReturn:
     raise AssertionError(what)
 
 
-async def quietly(what: str, verb: Awaitable[None]) -> None:
+async def quietly(what: str, verb: Awaitable[object]) -> None:
     """Await a verb that may be called twice."""
     try:
         await verb

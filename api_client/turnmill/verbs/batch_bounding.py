@@ -13,10 +13,13 @@ from turnmill.store.nouns import batch_asked
 from turnmill.store.nouns.batch_asked import Standing
 from turnmill.verbs.batch_estimating import Estimator, asked_of, said_in
 from turnmill.verbs.batch_files.lines import Draft
+from turnmill.verbs.batch_files.problems import UNPRICED, Refused
 from turnmill.verbs.verb import Connection, Effect, Verb, single
 
 #: Sessions of a file whose growth is remembered; of lines of others nothing is reserved.
 _MOST_SESSIONS = 1_000_000
+#: Models of a file of which is remembered whether they have a price; others are asked about later.
+_MOST_MODELS = 1_000
 
 Ref = SessionId | str
 
@@ -34,6 +37,32 @@ def standing(drafts: Sequence[Draft]) -> Verb[dict[Ref, Standing]]:
         return Effect(batch_asked.standing(conn, refs) if refs else {})
 
     return single(on)
+
+
+class Priced:
+    """Tells which lines have a price, where a limit of their batch goes by that."""
+
+    def __init__(self, estimator: Estimator) -> None:
+        self._estimator = estimator
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def refusal_of(self, draft: Draft) -> Refused | None:
+        """Return why a line is refused; None: it has a price, or its session says what it asks."""
+        terms = draft.terms
+        if terms is None or self._is_known(terms.provider, terms.model):
+            return None
+        return Refused(
+            UNPRICED,
+            "nobody knows what its model costs, which max_cost_usd goes by: name it in"
+            " TURNMILL_PRICES, here and of every worker",
+        )
+
+    def _is_known(self, provider: str, model: str) -> bool:
+        key = (provider, model)
+        if key not in self._known and len(self._known) < _MOST_MODELS:
+            found = self._estimator.priced(provider, model, input_tokens=1, output_tokens=1)
+            self._known[key] = any(one is not None for one in found.values())
+        return self._known.get(key, True)
 
 
 class Bounding:

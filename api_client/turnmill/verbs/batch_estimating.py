@@ -39,6 +39,12 @@ class Estimator(Protocol):
         """Return what the line may take; None where nobody can tell."""
         ...
 
+    def priced(
+        self, provider: str, model: str, *, input_tokens: int, output_tokens: int
+    ) -> Mapping[BatchMode, Decimal | None]:
+        """Return what so many tokens cost in each way of running; None where nobody knows."""
+        ...
+
 
 class Known(NamedTuple):
     """What the store knows of models."""

@@ -21,6 +21,12 @@ def said_of(counts: BatchCounts) -> list[str]:
     if counts.shards:
         shards = ", ".join(f"{count} {state}" for state, count in sorted(counts.shards.items()))
         said.append(f"shards: {shards}")
+    if counts.held_by is not None and counts.held_until is not None:
+        provider = counts.held_by.partition(":")[0]
+        said.append(
+            f"its account is closed until {counts.held_until.astimezone():%Y-%m-%d %H:%M:%S}"
+            f" ({counts.held_by}): turnmill accounts open {provider}"
+        )
     if counts.state is BatchState.PAUSED:
         said.append(f"paused: {counts.paused_because or 'by hand'}")
     return said

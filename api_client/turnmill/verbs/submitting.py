@@ -29,7 +29,7 @@ from turnmill.store.nouns.batch_reuse import secret_of
 from turnmill.store.nouns.batch_staging import HowToRun
 from turnmill.store.rules.happenings import observe
 from turnmill.verbs import intake
-from turnmill.verbs.batch_bounding import Bounding
+from turnmill.verbs.batch_bounding import Bounding, Priced
 from turnmill.verbs.batch_estimating import Estimator, Limits, Tally, bounded
 from turnmill.verbs.batch_files.lines import Defaults, Draft, LineReader, model_by_default
 from turnmill.verbs.batch_files.opening import (
@@ -117,6 +117,7 @@ class Submission:
         self._identity: Identity | None = None
         self._estimator: Estimator | None = None
         self.bounding: Bounding | None = None
+        self._priced: Priced | None = None
 
     @property
     def defaults(self) -> Defaults:
@@ -140,6 +141,15 @@ class Submission:
         """Have each line say what it may cost at the most, for budgets that are to be kept to."""
         self._estimator = estimator
         self.bounding = None if estimator is None else Bounding(estimator)
+
+    @property
+    def is_limited(self) -> bool:
+        """Tell whether the batch has a limit of its own, which needs prices to be kept to."""
+        return self._bounds.max_cost_usd is not None
+
+    def refuse_unpriced(self, estimator: Estimator | None) -> None:
+        """Refuse lines of models that nobody knows the price of here: each would fail for it."""
+        self._priced = None if estimator is None else Priced(estimator)
 
     def create(self) -> Verb[BatchRecord]:
         """Create the batch, or find it; Conflict where the name stands for other content."""
@@ -191,9 +201,15 @@ class Submission:
                 found.append(self._reader.read(number, content))
             except Refused as refused:
                 self._problems.add(number, refused)
-        found = [self._keyed(one) for one in found]
+        found = [self._keyed(one) for one in found if self._has_price(one)]
         self._providers.update(one.terms.provider for one in found if one.terms is not None)
         return found if self._estimator is None else [*bounded(found, self._estimator)]
+
+    def _has_price(self, draft: Draft) -> bool:
+        wrong = None if self._priced is None else self._priced.refusal_of(draft)
+        if wrong is not None:
+            self._problems.add(draft.line.number, wrong)
+        return wrong is None
 
     def _keyed(self, draft: Draft) -> Draft:
         """Return the line with what an equal one has, too; one that goes on with others has none.

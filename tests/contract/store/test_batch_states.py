@@ -14,7 +14,7 @@ from tests import rows, steps
 from tests.batch_clients import batches_of
 from tests.budgeting import ask
 from turnmill.domain.batches import BatchState
-from turnmill.domain.errors import InvalidInput, MoveRefused
+from turnmill.domain.errors import InvalidBatchFile, InvalidInput, MoveRefused
 from turnmill.domain.states import FOR_BATCH, FOR_BUDGET, EventKind, Lane, TurnState
 from turnmill.store.budget_records import Found
 from turnmill.store.database import Database
@@ -267,7 +267,8 @@ def test_a_batch_stops_before_it_costs_more_than_it_may_and_goes_on_with_a_highe
 ) -> None:
     path = tmp_path / "jobs.jsonl"
     path.write_text("".join(f'{{"text": "{n}", "user_id": "u{n}"}}\n' for n in range(3)))
-    batch = batches_of(store).create(path, max_cost_usd="1.00")
+    whom: dict[str, Any] = {"provider": "openai", "model": "gpt-4.1-mini", "mode": "live"}
+    batch = batches_of(store).create(path, max_cost_usd="1.00", **whom)
     first, *others = [steps.take_one(store, turn) for turn in ids(store, batch)]
     assert first.budgeted
     assert ask(store, first, "0.6").found is Found.RESERVED
@@ -287,6 +288,34 @@ def test_a_batch_stops_before_it_costs_more_than_it_may_and_goes_on_with_a_highe
         steps.end(store, claim, S, cost_usd=Decimal("0.6"), budgeted=True)
     tend_batches(store)
     assert (batch.counts.state, batch.counts.cost_usd) == (BatchState.COMPLETED, Decimal("1.7"))
+
+
+def test_lines_without_a_price_are_refused_where_the_batch_has_a_limit(
+    store: Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_text(
+        '{"text": "0", "user_id": "ada", "model": "gpt-4.1-mini"}\n{"text": "1", "model": "x"}\n'
+    )
+    with pytest.raises(InvalidBatchFile) as caught:
+        batches_of(store).create(path, max_cost_usd=1, provider="openai", user_id="ada")
+    assert [one[:2] for one in caught.value.problems] == [(2, "price_unknown")]
+    assert batches_of(store).list() == []
+
+
+def test_the_first_turn_that_fails_for_want_of_a_price_stops_a_batch_with_a_limit(
+    store: Database, made: Make
+) -> None:
+    batch = made(3)
+    with store.begin() as conn:
+        conn.execute(update(batches).values(max_cost_usd=1))
+    rows.run(store, ids(store, batch)[0], F, error_code="price_unknown")
+    tend_batches(store)
+    counts = batch.counts
+    assert (counts.state, counts.paused_because) == (BatchState.PAUSED, "price_unknown")
+    batch.resume()
+    tend_batches(store)
+    assert batch.counts.state is BatchState.RUNNING
 
 
 def several(store: Database, tmp_path: Path, *, messages: int) -> Batch:

@@ -1,7 +1,8 @@
-"""Settings that batches, trials and experiments hold are sealed by the house's key, as chosen."""
+"""Settings of batches, trials and experiments are sealed: by their user's key, or the house's."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from tests.batch_clients import batches_of
 from tests.keyed import at_hand, encrypted, rows_as_they_lie
 from tests.trying import OTHER, asked, executor_of, experiments_of, had, trials_of
 from turnmill.crypto.data_keys import DataKeys
+from turnmill.crypto.envelope import key_id_of
 from turnmill.crypto.wanted import HOUSE, Owner
 from turnmill.domain.batches import LineState
 from turnmill.domain.errors import DataKeyMissing, SealBroken
 from turnmill.domain.states import Lane
 from turnmill.store.database import Database
-from turnmill.store.nouns import batch_feeding
+from turnmill.store.nouns import batch_feeding, erasures
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches
 from turnmill.store.schema.trial_tables import experiments, trials
@@ -41,10 +43,12 @@ def keys(store: Database) -> Iterator[DataKeys]:
         yield found
 
 
-def submitted(store: Database, folder: Path, name: str, *, lines: int = 1) -> Batch:
+def submitted(
+    store: Database, folder: Path, name: str, *, lines: int = 1, users: Sequence[str] = ("ada",)
+) -> Batch:
     path = folder / f"{name}.jsonl"
-    line = {"user_id": "ada", "text": name, "settings": {"user": CANARY}}
-    path.write_text(f"{json.dumps(line)}\n" * lines)
+    said = [{"user_id": one, "text": name, "settings": {"user": CANARY}} for one in users]
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in said) * lines)
     options: dict[str, Any] = {"provider": "mock", "model": "mock", "settings": SAID}
     return batches_of(store).create(path, name=name, **options)
 
@@ -113,7 +117,7 @@ def test_without_the_key_a_batch_waits_and_can_be_cancelled(
 ) -> None:
     batch = submitted(store, tmp_path, "one", lines=2)
     first_is_done(store, batch)
-    keys.forget(HOUSE)
+    keys.forget("ada")  # whose all its lines are
     with pytest.raises(DataKeyMissing):
         batches_of(store).get(batch.record.id)
     assert make_turns(store) == []
@@ -143,7 +147,35 @@ def test_those_of_trials_and_experiments_lie_sealed_and_are_gone_by(
     assert all("tm1" in one for table in (trials, experiments) for one in stands(store, table))
 
 
-def test_those_of_before_are_sealed_by_upkeep_and_rotated_with_the_house(
+@pytest.mark.parametrize(("users", "whose"), [(("ada",), "ada"), (("ada", "ben"), HOUSE)])
+def test_those_of_a_batch_are_sealed_by_the_key_of_whose_all_its_lines_are(
+    store: Database, keys: DataKeys, tmp_path: Path, users: Sequence[str], whose: str
+) -> None:
+    batch = submitted(store, tmp_path, "one", users=users)
+    (found,) = stands(store, batches)
+    assert keys.key(key_id_of(found["tm1"])).user == whose
+    keys.rotate(Owner(whose))
+    sealed_by_upkeep(store)
+    (again,) = stands(store, batches)
+    assert key_id_of(again["tm1"]) != key_id_of(found["tm1"])
+    assert keys.key(key_id_of(again["tm1"])).user == whose
+    assert batches_of(store).get(batch.record.id).record.settings == SAID
+
+
+@pytest.mark.parametrize(
+    ("users", "left"), [(("ada",), {}), (("ada", "ben"), SAID)], ids=["hers", "of several"]
+)
+def test_those_of_a_batch_go_with_whoever_was_erased_where_all_its_lines_were_his(
+    store: Database, tmp_path: Path, users: Sequence[str], left: dict[str, Any]
+) -> None:
+    batch = submitted(store, tmp_path, "one", users=users)
+    with store.begin() as conn:
+        erasures.request(conn, "ada", reason="", grace=timedelta(0))
+        assert erasures.begin(conn, "ada")
+    assert batches_of(store).get(batch.record.id).record.settings == left
+
+
+def test_those_of_before_are_sealed_by_upkeep_and_rotated_with_their_user(
     store: Database, tmp_path: Path
 ) -> None:
     batch = submitted(store, tmp_path, "one")
@@ -152,9 +184,10 @@ def test_those_of_before_are_sealed_by_upkeep_and_rotated_with_the_house(
     with encrypted(store, keys):
         sealed_by_upkeep(store)
         assert CANARY not in rows_as_they_lie(store)
-        before = {one.id for one in keys.store.get(users=[HOUSE])}
+        before = {one.id for one in keys.store.get(users=["ada"])}
+        assert before
         assert store.run(keys_in_use, before) == before
-        keys.rotate(Owner(HOUSE))
+        keys.rotate(Owner("ada"))
         store.run(begin_anew)
         sealed_by_upkeep(store)
         assert store.run(keys_in_use, before) == set()

@@ -14,7 +14,7 @@ from turnmill.domain.ids import BatchId, TurnId
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
-from turnmill.store.nouns.batch_pauses import pause
+from turnmill.store.nouns.batch_pauses import UNPRICED, pause
 from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST
 from turnmill.store.nouns.shards import Native, NewShard, Shard
 from turnmill.store.postgres.batching import read_parked
@@ -51,6 +51,8 @@ class Pick:
     bound_usd: Decimal = Decimal(0)
     is_full: bool = False
     is_beyond_its_cost: bool = False
+    stops_unpriced: bool = True
+    is_unpriced: bool = False  #: nobody knows what one costs, and the batch has a limit
 
     def takes(self, one: Said) -> bool:
         """Tell whether it has in common with the others what it has to."""
@@ -108,7 +110,9 @@ class Making:
         await self._taking.let_go(batch, pick.unsuited)
         await self._taking.fail(batch, pick.wrong)
         if pick.first is None:
-            if pick.is_beyond_its_cost:
+            if pick.is_unpriced:
+                await asyncio.to_thread(self._pause, batch.id, UNPRICED)
+            elif pick.is_beyond_its_cost:
                 await asyncio.to_thread(self._pause, batch.id, BEYOND_ITS_COST)
             return None
         return await asyncio.to_thread(self._make, batch, pick, pick.first)
@@ -142,7 +146,9 @@ class Making:
     def _begun(self, batch: Native) -> tuple[Pick, bool]:
         with self._database.single() as conn:
             found = rows.unspent(conn, batch)
-        return (Pick(), False) if found is None else (Pick(money=found[0]), found[1])
+        if found is None:
+            return Pick(), False
+        return Pick(money=found[0], stops_unpriced=not batch.is_of_trial), found[1]
 
     def _look_at(self, pick: Pick, claim: Claim) -> None:
         one = self._saying.say(claim)
@@ -154,10 +160,13 @@ class Making:
             self._add(pick, one)
 
     def _can_be_paid(self, pick: Pick, one: Said) -> bool:
-        """Tell whether there is money for it; what nobody can tell the price of runs by itself."""
+        """Tell whether there is money for it; what nobody can bound runs by itself."""
         if pick.money is None:
             return True
         bound = self._saying.bound_of(one, self._price)
+        if bound is None and pick.stops_unpriced and not self._saying.is_priced(one, self._price):
+            pick.is_full = pick.is_unpriced = True
+            return False
         if bound is None:
             pick.unsuited.append(one.claim.turn_id)
             return False

@@ -13,6 +13,7 @@ from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
 from turnmill.store.nouns.batch_feeding import park_next
 from turnmill.store.nouns.shards import Native, Shard
+from turnmill_worker.native.doors import Doors
 from turnmill_worker.native.making import Making
 from turnmill_worker.native.pace import Pace
 from turnmill_worker.native.saying import Saying
@@ -47,7 +48,10 @@ class Polling:
         self._saying = saying = saying or Saying(provider)
         self._taking = Taking(database, prices, owner=owner, tags=tags)
         self._making = Making(database, saying, self._taking, price=prices.price, lease=pace.lease)
-        self._tending = Tending(database, saying, self._making, self._taking, pace=pace)
+        doors = Doors(database, saying.account_of, owner=owner)
+        self._tending = Tending(
+            database, saying, self._making, self._taking, doors=doors, pace=pace
+        )
 
     async def run(self, *, within: timedelta) -> Mapping[str, int]:
         """Do what is due, and what becomes due within that time; return what was done."""

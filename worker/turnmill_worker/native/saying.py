@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from turnmill.domain.adoption import AS_CONVERSATION, THREAD
@@ -86,6 +87,11 @@ class Saying:
             raise Rejected(UNSUPPORTED, detail=provider)
         return found.batches
 
+    def account_of(self, provider: str) -> str:
+        """Return under which account this process calls a provider; "" for none."""
+        account = getattr(provided(self._find, provider), "account", "")
+        return account if isinstance(account, str) else ""
+
     def say(self, claim: Claim) -> Said | Unsuited | Wrong:
         """Return the turn as a line, or why it is none. Raises KeyMissing, and NotSent."""
         if because := self._unsuited(claim):
@@ -109,6 +115,13 @@ class Saying:
             return None
         most = replace(provider.most(one.request, ()), service_tier=TIER)
         return cost_of(lambda: price(one.claim.provider, one.claim.model, most))
+
+    def is_priced(self, one: Said, price: Price) -> bool:
+        """Tell whether anybody knows what its model costs, in a batch or by itself."""
+        claim, least = one.claim, Usage(input_tokens=1, output_tokens=1)
+        tiers = (replace(least, service_tier=TIER), least)
+        found = (cost_of(partial(price, claim.provider, claim.model, used)) for used in tiers)
+        return any(cost is not None for cost in found)
 
     def _said(self, claim: Claim, batches: Batches) -> Said | Unsuited:
         provider = self._find(claim.provider)

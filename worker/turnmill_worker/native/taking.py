@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from turnmill.domain.checks import storable
 from turnmill.domain.errors import ProviderError, Rejected, Unstorable
-from turnmill.domain.ids import TurnId, as_uuid
+from turnmill.domain.ids import SessionId, TurnId, as_uuid
 from turnmill.domain.retry import RetryPolicy
-from turnmill.domain.states import FOR_BATCH, TurnState
+from turnmill.domain.states import FOR_BATCH, Lane, OnAmbiguous, TurnState
 from turnmill.store.database import Database
+from turnmill.store.line.late import book_lines
 from turnmill.store.nouns.shard_late import book_late
 from turnmill.store.nouns.shard_moves import settle_out_of
 from turnmill.store.nouns.shards import Native, Shard
@@ -168,11 +170,14 @@ class Taking:
             return self._settled(turn_ids, of, shard)
         except Unstorable:
             if len(turn_ids) == 1:
-                return self._settled(turn_ids, lambda _: _UNSTORABLE, shard)
+                return self._settled_without_words(turn_ids, of, shard)
         return sum(self._settle([one], of, shard) for one in turn_ids)
 
     def _book_late(self, replies: Mapping[TurnId, Done], shard: Shard) -> None:
-        """Book what was answered of turns that were cancelled at their vendor: it is paid for."""
+        """Book what was answered of turns that were cancelled at their vendor, or are gone.
+
+        It is paid for.
+        """
 
         def judge(claim: Claim) -> Settlement:
             reply = replies[claim.turn_id]
@@ -181,28 +186,54 @@ class Taking:
                 claim, _CANCELLED, provider_ms=0, cost_usd=cost, priced_by=priced_by, withheld=reply
             )
 
-        ids = list(replies)
-        if ids:
-            self._database.run(book_late, shard, ids, judge, owner=self._owner, tags=self._tags)
+        def judge_gone(row: Mapping[str, Any]) -> Settlement:
+            return judge(_claim_of_gone(row))
 
-    def _settled(
+        ids = list(replies)
+        if not ids:
+            return
+        self._database.run(book_late, shard, ids, judge, owner=self._owner, tags=self._tags)
+        self._database.run(book_lines, shard.id, ids, judge_gone)
+
+    def _settled_without_words(
         self, turn_ids: Sequence[TurnId], of: Callable[[Claim], Verdict], shard: Shard | None
     ) -> int:
+        """Fail a turn whose reply no table takes: what it has cost is written all the same."""
+        try:
+            return self._settled(turn_ids, of, shard, withholds=True)
+        except Unstorable:
+            return self._settled(turn_ids, lambda _: _UNSTORABLE, shard)
+
+    def _settled(
+        self,
+        turn_ids: Sequence[TurnId],
+        of: Callable[[Claim], Verdict],
+        shard: Shard | None,
+        *,
+        withholds: bool = False,
+    ) -> int:
         def judge(claim: Claim) -> Settlement:
-            return self._settlement(claim, of(claim))
+            found = of(claim)
+            if withholds:
+                return self._settlement(claim, _UNSTORABLE, withheld=found.reply)
+            return self._settlement(claim, found)
 
         return self._database.run(
             settle_out_of, shard, turn_ids, judge, owner=self._owner, tags=self._tags
         )
 
-    def _settlement(self, claim: Claim, found: Verdict) -> Settlement:
-        cost, priced_by = (None, "") if found.reply is None else self._prices.of(claim, found.reply)
+    def _settlement(
+        self, claim: Claim, found: Verdict, *, withheld: Done | None = None
+    ) -> Settlement:
+        reply = found.reply or withheld
+        cost, priced_by = (None, "") if reply is None else self._prices.of(claim, reply)
         return settlements.settlement(
             claim,
             found,
             provider_ms=0,
             cost_usd=cost,
             priced_by=priced_by,
+            withheld=withheld,
             reserved=claim.budgeted,
         )
 
@@ -218,6 +249,32 @@ class Taking:
         if batch.is_over:
             return _ended(batch)
         return _tried_again(claim, said, by_itself=batch.on_leftover != "next")
+
+
+def _claim_of_gone(row: Mapping[str, Any]) -> Claim:
+    """Return the claim of a line whose turn is gone: whom it asked, and for nobody any more."""
+    return Claim(
+        turn_id=TurnId(row["turn_id"]),
+        session_id=SessionId(row["turn_id"]),  # of nothing: it is gone, too
+        fence=row["fence"],
+        kind="send",
+        n=1,
+        attempt=1,
+        max_attempts=1,
+        lane=Lane.BULK,
+        provider=row["provider"],
+        model=row["model"],
+        system_prompt=None,
+        settings={},
+        provider_ref="",
+        native_ref="",
+        on_ambiguous=OnAmbiguous.RETRY,
+        metadata={},
+        messages=(),
+        next_position=1,
+        history=None,
+        batch_id=row["batch_id"],
+    )
 
 
 def _ended(batch: Native) -> Verdict:

@@ -13,14 +13,14 @@ from uuid import UUID
 from turnmill.domain.batches import NOT_DELETED, BatchState, ShardState
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected, StoreError
 from turnmill.store.database import Database
-from turnmill.store.nouns import shards as rows
-from turnmill.store.nouns.batch_pauses import pause
 from turnmill.store.nouns.shards import REFUSED_FOR_WINDOW, Native, Shard
 from turnmill.store.types import db_now
 from turnmill_worker.native.ahead import Ahead
+from turnmill_worker.native.doors import Doors, Shut
 from turnmill_worker.native.making import Making
 from turnmill_worker.native.pace import Pace
 from turnmill_worker.native.saying import Saying
+from turnmill_worker.native.shard_rows import Outrun, ShardRows
 from turnmill_worker.native.taking import Taking
 from turnmill_worker.providers.batch_lines import UNREADABLE
 from turnmill_worker.providers.batch_port import UNSUPPORTED, Answered, Batches, Line, VendorBatch
@@ -36,8 +36,12 @@ _GONE = frozenset({"http_404", "http_410", "not_found", "not_found_error"})
 _CUT = "batch_results_cut"
 
 
-class _Outrun(Exception):
-    """Somebody else has the shard by now: nothing more is done."""
+class _Refusal(Exception):
+    """The vendor wants none of a shard, whose batch stops: all has been done about it."""
+
+    def __init__(self, error: ProviderError) -> None:
+        super().__init__(error.error_code)
+        self.error = error
 
 
 class _Seen(Exception):
@@ -48,9 +52,17 @@ class Tending:
     """Sees to shards. Any number of processes do; a shard has one of them at a time."""
 
     def __init__(
-        self, database: Database, saying: Saying, making: Making, taking: Taking, *, pace: Pace
+        self,
+        database: Database,
+        saying: Saying,
+        making: Making,
+        taking: Taking,
+        *,
+        doors: Doors,
+        pace: Pace,
     ) -> None:
-        self._database = database
+        self._doors = doors
+        self._rows = ShardRows(database, lease=pace.lease)
         self._saying = saying
         self._making = making
         self._taking = taking
@@ -67,22 +79,40 @@ class Tending:
             async with self._held(shard):
                 step: Shard | None = shard
                 while step is not None:
-                    step = await self._step(step)
-        except _Outrun:
+                    step = await self._through(step)
+        except Outrun:
             logger.warning("a shard is somebody else's by now", extra={"shard": str(shard.id)})
+        except Shut as shut:
+            with suppress(Outrun):
+                # It may be opened at any time: to look for that costs no call.
+                await self._note(shard, due_in=min(shut.left, self._pace.poll))
         except ProviderError as error:
             await self._failed(shard, error)
         finally:
             self.lines.pop(shard.id, None)
 
-    async def _step(self, shard: Shard) -> Shard | None:
-        """Do the next thing, and return the shard where another one follows at once."""
+    async def _through(self, shard: Shard) -> Shard | None:
+        """Do the next thing that is wanted, unless its account is closed."""
         if shard.state in _UNBEGUN:
-            batch = await asyncio.to_thread(self._batch, shard)
+            batch = await asyncio.to_thread(self._rows.batch, shard)
             if batch.is_over:
                 return await self._dissolved(shard, None)
             if batch.state is BatchState.PAUSED:
                 return await self._note(shard, due_in=self._pace.poll)
+        tried = await self._doors.enter(shard)
+        try:
+            step = await self._step(shard)
+        except _Refusal as refusal:
+            await self._doors.refused(shard, refusal.error, tried)
+            return None
+        except ProviderError as error:
+            await self._doors.refused(shard, error, tried)
+            raise
+        await self._doors.answered(tried)
+        return step
+
+    async def _step(self, shard: Shard) -> Shard | None:
+        """Do the next thing, and return the shard where another one follows at once."""
         if shard.state is ShardState.TAKEN:
             return await self._clear(shard)
         batches = self._saying.batches_of(shard.provider)
@@ -138,7 +168,7 @@ class Tending:
     async def _find_begun(self, shard: Shard, batches: Batches) -> Shard | None:
         """Find out whether the vendor has begun, and go on: nothing is begun twice."""
         found = await batches.find(str(shard.id), stored=shard.stored, within=shard.asked_ago)
-        known = await asyncio.to_thread(self._known, [one.ref for one in found])
+        known = await asyncio.to_thread(self._rows.known, [one.ref for one in found])
         found = [one for one in found if one.ref not in known]
         if batches.knows_marks:
             if found:
@@ -159,7 +189,7 @@ class Tending:
         return await self._noted(shard, state=back)
 
     async def _look(self, shard: Shard, batches: Batches) -> Shard | None:
-        batch = await asyncio.to_thread(self._batch, shard)
+        batch = await asyncio.to_thread(self._rows.batch, shard)
         if batch.is_over and shard.status != "cancelling":
             await batches.cancel(shard.ref)
             shard = await self._noted(shard, status="cancelling")
@@ -219,12 +249,13 @@ class Tending:
         """
         logger.warning("a shard was refused: %s", error.error_code, extra={"shard": str(shard.id)})
         if error.error_code == UNSUPPORTED:
-            batch = await asyncio.to_thread(self._batch, shard)
-            await asyncio.to_thread(self._run_alone, shard)
+            batch = await asyncio.to_thread(self._rows.batch, shard)
+            await asyncio.to_thread(self._rows.run_alone, shard)
             await self._taking.let_go_all(batch, shard)
             return await self._noted(shard, state=ShardState.TAKEN, error_code=error.error_code)
-        await asyncio.to_thread(self._pause, shard, error.error_code)
-        return await self._dissolved(shard, error.error_code)
+        await asyncio.to_thread(self._rows.pause, shard, error.error_code)
+        await self._dissolved(shard, error.error_code)
+        raise _Refusal(error)
 
     async def _clear(self, shard: Shard) -> Shard | None:
         """Delete what the vendor keeps; after many tries in vain it is left to its own time."""
@@ -247,7 +278,7 @@ class Tending:
         async def take(some: Sequence[Answered]) -> None:
             nonlocal mine
             ids = [answered.custom_id for answered in some]
-            mine = await asyncio.to_thread(self._holds_any, shard, ids)
+            mine = await asyncio.to_thread(self._rows.holds_any, shard, ids)
             raise _Seen
 
         with suppress(_Seen):
@@ -270,8 +301,8 @@ class Tending:
 
     async def _dissolved(self, shard: Shard, code: str | None) -> Shard | None:
         """Park its turns again; what the vendor has stored of it is deleted."""
-        if not await asyncio.to_thread(self._dissolve, shard, code):
-            raise _Outrun
+        if not await asyncio.to_thread(self._rows.dissolve, shard, code):
+            raise Outrun
         if shard.stored:
             with suppress(ProviderError):
                 batches = self._saying.batches_of(shard.provider)
@@ -282,8 +313,8 @@ class Tending:
         logger.warning(
             "cannot see to a shard: %s", error.error_code, extra={"shard": str(shard.id)}
         )
-        pause = max(self._pace.after_failure(shard.tries), error.retry_after or timedelta(0))
-        with suppress(_Outrun):
+        pause = self._pace.after_failure(shard.tries)  # what a vendor asks for holds its account
+        with suppress(Outrun):
             await self._note(shard, due_in=pause, tries=shard.tries + 1)
 
     async def _lines(self, shard: Shard) -> list[Line]:
@@ -294,21 +325,21 @@ class Tending:
 
     async def _still_ours(self, shard: Shard, began: float) -> None:
         """Raise where we may have slept for so long that somebody else goes on with it."""
-        held = await asyncio.to_thread(self._holds, shard)
+        held = await asyncio.to_thread(self._rows.holds, shard)
         if not held or time.monotonic() - began > self._pace.lease.total_seconds() / 2:
-            raise _Outrun
+            raise Outrun
 
     async def _noted(self, shard: Shard, **values: Any) -> Shard:
         """Note it, and go on."""
-        found = await asyncio.to_thread(self._write, shard, self._pace.lease, values)
+        found = await asyncio.to_thread(self._rows.write, shard, self._pace.lease, values)
         if found is None:
-            raise _Outrun
+            raise Outrun
         return found
 
     async def _note(self, shard: Shard, *, due_in: timedelta | None, **values: Any) -> Shard | None:
         """Note it, and leave it until then: no step follows."""
-        if await asyncio.to_thread(self._write, shard, due_in, values) is None:
-            raise _Outrun
+        if await asyncio.to_thread(self._rows.write, shard, due_in, values) is None:
+            raise Outrun
         return None
 
     @asynccontextmanager
@@ -326,44 +357,7 @@ class Tending:
         while True:
             await asyncio.sleep(self._pace.lease.total_seconds() / 3)
             with suppress(StoreError):
-                await asyncio.to_thread(self._holds, shard)
-
-    def _holds(self, shard: Shard) -> bool:
-        with self._database.begin() as conn:
-            return rows.holds(conn, shard, lease=self._pace.lease)
-
-    def _write(
-        self, shard: Shard, due_in: timedelta | None, values: dict[str, Any]
-    ) -> Shard | None:
-        with self._database.begin() as conn:
-            return rows.note(conn, shard, due_in=due_in, **values)
-
-    def _dissolve(self, shard: Shard, code: str | None) -> bool:
-        with self._database.begin() as conn:
-            return rows.dissolve(conn, shard, error_code=code)
-
-    def _run_alone(self, shard: Shard) -> None:
-        with self._database.begin() as conn:
-            rows.run_alone(conn, shard.batch_id, because=f"{shard.provider} takes no batches here")
-
-    def _pause(self, shard: Shard, code: str) -> None:
-        with self._database.begin() as conn:
-            pause(conn, shard.batch_id, code)
-
-    def _batch(self, shard: Shard) -> Native:
-        with self._database.single() as conn:
-            batch = rows.native(conn, shard.batch_id)
-        if batch is None:
-            raise _Outrun  # it went, and its shards with it
-        return batch
-
-    def _known(self, refs: Sequence[str]) -> set[str]:
-        with self._database.single() as conn:
-            return rows.known_refs(conn, refs)
-
-    def _holds_any(self, shard: Shard, ids: Sequence[str]) -> bool:
-        with self._database.single() as conn:
-            return rows.holds_any(conn, shard, ids)
+                await asyncio.to_thread(self._rows.holds, shard)
 
     _STEPS: Mapping[ShardState, Callable[..., Awaitable[Shard | None]]] = MappingProxyType(
         {

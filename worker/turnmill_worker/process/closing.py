@@ -12,9 +12,13 @@ from turnmill.domain.errors import NotSent, ProviderError, StoreError
 from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.kept import KeptRef
+from turnmill.store.line.late import book_work
+from turnmill.store.records import Settlement
 from turnmill_worker.providers import boundary
 from turnmill_worker.providers.calls import Call
-from turnmill_worker.providers.port import Cancels, Provider
+from turnmill_worker.providers.own_prices import Prices
+from turnmill_worker.providers.port import Cancels, Done, Provider
+from turnmill_worker.turn.paid_ledger import spent_on
 
 logger = logging.getLogger("turnmill.closing")
 
@@ -39,8 +43,15 @@ Counts = Mapping[str, int]
 class Closing:
     """Works through what is due. One run at a time in a process; any number of processes."""
 
-    def __init__(self, database: Database, provider: Callable[[str], Provider]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        provider: Callable[[str], Provider],
+        prices: Prices | None = None,
+    ) -> None:
+        """`prices` are what work is priced by that is stopped; without them nobody knows."""
         self._database = database
+        self._prices = prices or Prices()
         self._provider = provider
         self._running = asyncio.Lock()
         self._resting: dict[str, float] = {}  #: providers, and until when
@@ -120,11 +131,26 @@ class Closing:
             return provider
         error = None
         if one.running and isinstance(provider, Cancels):
-            stops = provider
-            error = await boundary.done(lambda: stops.cancel(one.ref))
+            error = await self._let_stop(one, provider)
         if error is None and one.stored:
             error = await boundary.done(lambda: provider.close(one.ref))
         return error
+
+    async def _let_stop(self, one: KeptRef, provider: Cancels) -> ProviderError | None:
+        """Stop it; what it had used by then is paid for, whoever its turn was."""
+        used = await boundary.stopped(lambda: provider.cancel(one.ref))
+        if not isinstance(used, Done) or one.turn_id is None:
+            return used if isinstance(used, ProviderError) else None
+        said = spent_on(one.turn_id, one.session_id, one.provider, used, self._prices)
+        try:
+            await asyncio.to_thread(self._book, said)
+        except StoreError as error:
+            return NotSent(error.code)  # it is asked again, before it is deleted there
+        return None
+
+    def _book(self, said: Settlement) -> None:
+        with self._database.begin() as conn:
+            book_work(conn, said)
 
     def _let_rest(self, page: Sequence[KeptRef], failed: set[int]) -> None:
         answered = {one.provider for one in page if id(one) not in failed}

@@ -32,12 +32,13 @@ from turnmill_worker.process.scheduling import make_runs
 from turnmill_worker.process.tending import EVERY, tend_batches
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.boundary import name_of
+from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.streams.carriers import carrier_to
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.failing import warn_of_loss
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.paid_ledger import PaidLedger
 from turnmill_worker.turn.run import run_claim
 from turnmill_worker.turn.slots import Slots
 
@@ -78,13 +79,14 @@ class InProcessRunner:
         self._providers = ProviderRegistry()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_lane: Counter[Lane] = Counter()  # of them
-        self._ledger = GroupedLedger(
+        self._ledger = PaidLedger(
             database,
             owner="in-process",
             lease=timedelta(days=1),
             held=self._in_hand.by_user,
             tags=settings.tags,
         )
+        self._prices = prices_in(settings.prices, Prices())
         self._gates = self._new_gates(owner)
         self._deps = self._new_deps(settings, copies)
         self._observing = Observing(settings, database, owner=owner)
@@ -131,7 +133,7 @@ class InProcessRunner:
 
     async def _main(self) -> None:
         deps, ledger = self._deps, self._ledger
-        closing = Closing(self._database, self._providers.get)
+        closing = Closing(self._database, self._providers.get, self._prices)
         await self._begin()
         self._gates.start(self._loop)
         while not self._closing:
@@ -188,7 +190,7 @@ class InProcessRunner:
         for one in dead:
             warn_of_loss(one)
 
-    async def _start_due(self, deps: Deps, ledger: GroupedLedger) -> bool:
+    async def _start_due(self, deps: Deps, ledger: PaidLedger) -> bool:
         began = False
         for lane in sorted(Lane, key=lambda one: self._in_lane[one]):
             free = min(_SLOTS - len(self._tasks), _MOST_OF_A_LANE - self._in_lane[lane])

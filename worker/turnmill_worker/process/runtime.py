@@ -32,12 +32,13 @@ from turnmill_worker.process.measuring import Measuring, measuring
 from turnmill_worker.process.observing import Observing
 from turnmill_worker.process.poller import Hints
 from turnmill_worker.process.quarantine import Quarantine
+from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.pricing import preload as preload_prices
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.streams.carriers import carrier_for
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.paid_ledger import PaidLedger
 from turnmill_worker.turn.slots import Slots
 
 logger = logging.getLogger("turnmill.works")
@@ -86,7 +87,9 @@ class Runtime:
         self.quarantine = Quarantine(
             self.ledger, owner=self.owner, draining=self.draining, grace=settings.grace
         )
-        self.closing = Closing(self.database, self.providers.get)
+        self.closing = Closing(
+            self.database, self.providers.get, prices_in(settings.prices, Prices())
+        )
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
         self._heartbeat = Heartbeat(self.database, self.in_hand, lease=settings.lease)
         self._background: set[asyncio.Task[Any]] = set()
@@ -247,7 +250,7 @@ class Runtime:
             return State.STARTING, "connecting to the broker"
         return State.READY, "polling: the broker does not answer"
 
-    def _new_ledger(self) -> GroupedLedger:
+    def _new_ledger(self) -> PaidLedger:
         """Return the ledger, on connections whose statements are planned once for all turns."""
         self._turns = Database(
             self.settings.database_url,
@@ -255,7 +258,7 @@ class Runtime:
             generic_plans=True,
             keys=self.database.keys,
         )
-        return GroupedLedger(
+        return PaidLedger(
             self._turns,
             owner=self.owner,
             lease=self.settings.lease,

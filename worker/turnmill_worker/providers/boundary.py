@@ -52,6 +52,9 @@ logger = logging.getLogger("turnmill.boundary")
 
 T = TypeVar("T")
 
+#: Bytes of what work says that was stopped: nobody reads it.
+_OF_STOPPED = 1_000_000
+
 Answer = Done | Running | Failed | Absent | Unknowable | NotNow
 
 #: What each verb of a provider may answer with.
@@ -127,6 +130,20 @@ async def done(act: Callable[[], object]) -> ProviderError | None:
     except BaseException as error:  # noqa: BLE001
         return error_of(error)
     return None
+
+
+async def stopped(act: Callable[[], object]) -> Done | ProviderError | None:
+    """Have work stopped, and return what it had used; None where nobody says. Raises nothing."""
+    try:
+        found: Any = act()
+        if _can_be_awaited(found):
+            found = await found
+        if not is_a(found, Done):
+            return None
+        told = _sound(found, among=(Done,), max_bytes=_OF_STOPPED)
+        return told if isinstance(told, Done) else None
+    except BaseException as error:  # noqa: BLE001
+        return error_of(error)
 
 
 def provided(find: Callable[[str], Provider], name: str) -> Provider | ProviderError:

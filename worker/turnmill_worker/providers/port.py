@@ -368,6 +368,9 @@ class CountsTokens(Protocol):
 class Cancels(Protocol):
     """A provider whose work in the background can be stopped. Others let it run to its end."""
 
-    async def cancel(self, native_ref: str) -> None:
-        """Stop the work. That it has ended, or is gone, counts as success."""
+    async def cancel(self, native_ref: str) -> Done | None:
+        """Stop the work. That it has ended, or is gone, counts as success.
+
+        Returns what it had used by then, in a reply whose words nobody reads; None: nobody says.
+        """
         ...

@@ -8,6 +8,7 @@ from turnmill.domain.content import Audio
 from turnmill.domain.ids import TurnId
 from turnmill.store.database import Database
 from turnmill.store.line import voice
+from turnmill.store.line.late import book_late
 from turnmill.store.line.settle import was_settled
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.turn.step_ledger import kept_trying
@@ -66,9 +67,17 @@ class VoiceLedger:
                         raise _NotOurs  # the words stand as they did
                     return result
             except _NotOurs:
-                return self._perhaps_ours(settlement) if tries > 1 else _fenced(settlement)
+                found = self._perhaps_ours(settlement) if tries > 1 else _fenced(settlement)
+            if isinstance(found, Fenced):
+                self._book(settlement)
+            return found
 
         return await _aside(end)
+
+    def _book(self, settlement: Settlement) -> None:
+        """Book what was spoken for nobody: it is paid for."""
+        with self._database.begin() as conn:
+            book_late(conn, settlement)
 
     def _perhaps_ours(self, settlement: Settlement) -> Settled | Fenced:
         """Tell a commit that nobody acknowledged from a lease that was lost."""

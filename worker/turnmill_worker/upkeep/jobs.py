@@ -27,6 +27,7 @@ from turnmill.store.analytics import alerts, forgetting, made_reports
 from turnmill.store.analytics.folding import fold
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
+from turnmill.store.line import late
 from turnmill.store.line.charges import charge_orphans
 from turnmill.store.nouns import (
     audit_chain,
@@ -46,6 +47,7 @@ from turnmill_worker.analytics.child import find_apart
 from turnmill_worker.process.closing import Closing, Counts
 from turnmill_worker.process.strays import Strays
 from turnmill_worker.process.tidying import Tidying
+from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.upkeep.chunks import Chunks
 
@@ -98,7 +100,9 @@ class Upkeep:
         self._database = database
         self._tidying = None if settings is None else Tidying(database, settings)
         self._erasing = None if settings is None else Erasing(database, settings)
-        self._closing = Closing(database, provider)
+        self._closing = Closing(
+            database, provider, prices_in(settings.prices if settings else None, Prices())
+        )
         self._strays = Strays(database, provider)
         self._provider = provider
         self._settings = settings or Settings()
@@ -330,6 +334,8 @@ class Upkeep:
             "observed": do("observed", subscribing.forget_observed),
             "reservations": do("reservations", charge_orphans),
             "charges": do("charges", budgets.forget_charges, older_than=_KEEP_CHARGES),
+            "calls_gone": do("calls_gone", late.forget_calls, older_than=_KEEP_CHARGES),
+            "spent_gone": do("spent_gone", late.join_spent),
             "trial_copies": do("trial_copies", forgetting.forget_copies, older_than=_KEEP_COPIES),
             "trials": do("trials", forgetting.forget_trials, older_than=_KEEP_TRIALS),
             "tombstones": do("tombstones", upkeep.purge_tombstones, older_than=keep.tombstones),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,13 @@ import click
 
 from turnmill.cli import FAILED, INTERRUPTED, OK, PARTIAL, STILL_RUNNING
 from turnmill.cli.ages import Age
+from turnmill.cli.awaited import what_stops_batch
 from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.json_settings import object_of
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of
+from turnmill.cli.waiting import explaining
 from turnmill.domain.states import TurnState
 from turnmill.show.batch_view import BATCHES, print_batch, print_estimate
 from turnmill.show.tables import print_json, print_outcome
@@ -194,12 +196,13 @@ def results(*, batch: str, output: str, form: str | None, shape: str | None, fol
     with open_client() as client:
         found = batch_of(client, batch)
         counts = found.counts  # before the results: what is final then, is final in them
-        if output == "-" and form in (None, FORMATS[0]):
-            _print_results(found, shape=shape, follow=follow)
-        else:
-            path = "/dev/stdout" if output == "-" else output
-            done = found.results(path, format=form, shape=shape, follow=follow)
-            say(f"{count(done, 'line')} in {on_one_line(output)}")
+        with explaining(lambda: what_stops_batch(client, found)) if follow else nullcontext():
+            if output == "-" and form in (None, FORMATS[0]):
+                _print_results(found, shape=shape, follow=follow)
+            else:
+                path = "/dev/stdout" if output == "-" else output
+                done = found.results(path, format=form, shape=shape, follow=follow)
+                say(f"{count(done, 'line')} in {on_one_line(output)}")
         if follow:
             counts = found.counts
     if not counts.is_done:

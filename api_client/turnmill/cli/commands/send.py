@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from turnmill.cli import FAILED, INTERRUPTED, OK, STILL_RUNNING
+from turnmill.cli.awaited import what_holds
 from turnmill.cli.context import advise, json_option, open_client, say, show_error
 from turnmill.cli.talk import conversation_options, line_about, open_session, tell_reply
-from turnmill.cli.waiting import waiting
+from turnmill.cli.waiting import explaining, waiting
 from turnmill.cli.watching import print_events, watch
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
@@ -187,10 +189,11 @@ def _save_audio(reply: Reply, path: str | None) -> None:
 def _watch(turn: Turn, *, timeout: float | None, as_json: bool, save_audio: str | None) -> int:
     say(f"turn {turn.id}")
     try:
-        if as_json:
-            print_events(turn, timeout=timeout)
-        else:
-            watch(turn, timeout=timeout)
+        with explaining(partial(what_holds, turn)):
+            if as_json:
+                print_events(turn, timeout=timeout)
+            else:
+                watch(turn, timeout=timeout)
         reply = turn.result(timeout=timeout)
     except KeyboardInterrupt:
         return _left(turn)
@@ -209,7 +212,7 @@ def _wait(
     client: Client, turn: Turn, *, timeout: float | None, as_json: bool, save_audio: str | None
 ) -> int:
     try:
-        with waiting(f"turn {turn.id} waits for its reply"):
+        with waiting(f"turn {turn.id} waits for its reply", why=partial(what_holds, turn)):
             reply = turn.result(timeout=timeout)
     except KeyboardInterrupt:
         return _left(turn)

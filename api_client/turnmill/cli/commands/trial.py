@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 from turnmill.cli import INTERRUPTED, OK, STILL_RUNNING
+from turnmill.cli.awaited import what_stops
 from turnmill.cli.context import advise, json_option, open_client
 from turnmill.cli.json_settings import object_of
+from turnmill.cli.waiting import explaining
 from turnmill.show.terminal import say
 from turnmill.show.trial_view import print_trial, print_trial_estimate
 
@@ -84,7 +86,8 @@ def command(
         )
         if watch:
             try:
-                trial = client.trials.wait(trial)
+                with explaining(lambda: what_stops(client, trial)):
+                    trial = client.trials.wait(trial)
             except KeyboardInterrupt:
                 say("the trial goes on without you")
                 advise(f"next: turnmill trials show {trial.id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ import click
 
 from turnmill.cli import PARTIAL
 from turnmill.cli.ages import Age
+from turnmill.cli.awaited import what_holds
 from turnmill.cli.context import code_of, confirm, json_option, open_client, say, yes_option
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of, session_of, turn_of
-from turnmill.cli.waiting import counting
+from turnmill.cli.waiting import counting, explaining
 from turnmill.domain.arguments import from_now
 from turnmill.domain.errors import MoveRefused, TurnmillError
 from turnmill.domain.states import FINAL, Lane, TurnState
@@ -283,7 +285,8 @@ def _retry(turn: Turn) -> tuple[str, dict[str, Any]]:
 
 
 def _cancel(turn: Turn, *, wait: bool, keep_partial: bool) -> tuple[str, dict[str, Any]]:
-    state = turn.cancel(wait=wait, keep_partial=keep_partial)
+    with explaining(partial(what_holds, turn)) if wait else nullcontext():
+        state = turn.cancel(wait=wait, keep_partial=keep_partial)
     if state is TurnState.CANCELLED:
         return "cancelled", {"state": state}
     if state in FINAL:

@@ -81,6 +81,48 @@ def charge_part(conn: Connection, turn_id: TurnId, fence: int, cost: Decimal) ->
     )
 
 
+def charge_truly(
+    conn: Connection, turn_id: TurnId, fence: int | None, cost: Decimal | None, *, ends: bool = True
+) -> None:
+    """Charge what a call has cost after all, in place of what is reserved or estimated for it.
+
+    `fence` is that of its claim; None: whichever it was. None of the cost leaves all as it is, and
+    so does what was charged truly before. Unless it `ends`, the rest stays reserved.
+    """
+    if cost is None:
+        return
+    open_one = or_(charges.c.reserved_usd > 0, charges.c.estimated_usd > 0)
+    whose = [charges.c.turn_id == turn_id, open_one]
+    if fence is not None:
+        whose.append(charges.c.fence == fence)
+    rows = conn.execute(select(charges).where(*whose)).all()
+    book(conn, [_trued(conn, row, cost, ends=ends) for row in rows])
+
+
+def _trued(conn: Connection, row: Any, cost: Decimal, *, ends: bool) -> Booking:
+    if row.reserved_usd > 0:
+        left = _NOTHING if ends else max(row.reserved_usd - cost, _NOTHING)
+        return _moved(conn, row, cost, left=left)
+    conn.execute(
+        update(charges)
+        .where(_is(row))
+        .values(charged_usd=row.charged_usd - row.estimated_usd + cost, estimated_usd=_NOTHING)
+    )
+    return Booking(
+        budget_id=row.budget_id,
+        period=row.period,
+        turn_id=row.turn_id,
+        reserved=_NOTHING,
+        spent=cost - row.estimated_usd,
+        estimated=-row.estimated_usd,
+    )
+
+
+def _is(row: Any) -> ColumnElement[bool]:
+    c = charges.c
+    return and_(c.turn_id == row.turn_id, c.fence == row.fence, c.budget_id == row.budget_id)
+
+
 def _moved(
     conn: Connection, row: Any, cost: Decimal | None, *, left: Decimal = _NOTHING
 ) -> Booking:
@@ -89,11 +131,7 @@ def _moved(
     spent = estimate if cost is None else cost
     conn.execute(
         update(charges)
-        .where(
-            charges.c.turn_id == row.turn_id,
-            charges.c.fence == row.fence,
-            charges.c.budget_id == row.budget_id,
-        )
+        .where(_is(row))
         .values(
             reserved_usd=left,
             charged_usd=row.charged_usd + spent,

@@ -15,6 +15,7 @@ from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release
 from turnmill.store.line.copies import with_copies
 from turnmill.store.line.endings import tell_ended
+from turnmill.store.line.going import keep_money
 from turnmill.store.line.topics import hush, topics_of
 from turnmill.store.rules.endings import Happening, write_events
 from turnmill.store.rules.figures import keep_figures
@@ -49,6 +50,7 @@ def remove_sessions(
     give_up_all(conn, session_ids)
     release(conn, session_ids)
     keep_figures(conn, session_ids)
+    keep_money(conn, session_ids)
     _bury(conn, session_ids, how=how, lines=_take_lines(conn, session_ids))
     count_gone(conn, session_ids)
     of_topics = topics_of(conn, session_ids)

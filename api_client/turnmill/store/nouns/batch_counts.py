@@ -5,16 +5,21 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, literal, select, union_all
+from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, union_all
 
 from turnmill.domain.batches import OVER, BatchState
+from turnmill.domain.closing import TIER
 from turnmill.domain.errors import BatchNotFound
 from turnmill.domain.ids import BatchId
 from turnmill.domain.states import CUT_SHORT, UNFINISHED, TurnState
 from turnmill.store.batch_records import BatchCounts
 from turnmill.store.rules.tallies import DROPPED, GONE, REUSED
 from turnmill.store.schema.batch_tables import batch_lines, batch_shards, batch_tallies
+from turnmill.store.schema.limit_tables import accounts
 from turnmill.store.schema.tables import batches, turns
+
+#: The kind of a row of `accounts` that is of a key, and no breaker's.
+_ACCOUNT = "account"
 
 
 def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
@@ -44,6 +49,7 @@ def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
         codes=_by_code(rows),
         shards={row.state: int(row.n) for row in rows if row.what == "shard"},
         **_spent(rows),
+        **(_held(conn, batch_id) if any(row.what == "shard" for row in rows) else {}),
     )
     return _standing_at(found, row_state)
 
@@ -112,6 +118,24 @@ def _counted(batch_id: BatchId) -> Any:
         .group_by(shard.state)
     )
     return union_all(ended, unfinished, shards)
+
+
+def _held(conn: Connection, batch_id: BatchId) -> dict[str, Any]:
+    """Return which account shards wait for that are not done; of several the one for longest."""
+    shard, account = batch_shards.c, accounts.c
+    of_model = or_(account.model == "", account.model == shard.model)
+    row = conn.execute(
+        select(account.provider, account.code, account.closed_until)
+        .join(batch_shards, and_(account.provider == shard.provider, of_model))
+        .where(shard.batch_id == batch_id, shard.due_at.is_not(None))
+        .where(account.kind == _ACCOUNT, account.closed_at.is_not(None))
+        .where(account.account.not_like(f"%{TIER}%"))
+        .order_by(account.closed_until.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return {}
+    return {"held_by": f"{row.provider}: {row.code}", "held_until": row.closed_until}
 
 
 def is_open(batch_id: Any) -> ColumnElement[bool]:

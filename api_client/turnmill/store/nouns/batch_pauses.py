@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
@@ -22,6 +23,9 @@ from turnmill.store.types import Timestamp, db_after, db_now
 #: So many endings of the same permanent code in a row stop a batch.
 IN_A_ROW = 20
 
+#: Of a model that nobody knows the price of, where a limit is to be kept to.
+UNPRICED = "price_unknown"
+
 _FAILED = (TurnState.DEAD.value, TurnState.FAILED.value)
 _TO_BEGIN = turns.c.state.in_((TurnState.QUEUED, TurnState.RETRYING))
 _HELD = and_(_TO_BEGIN, turns.c.waits_for == IN_BATCH)
@@ -39,6 +43,18 @@ def pause(conn: Connection, batch_id: BatchId, because: str | None) -> bool:
         return False
     write_event(conn, batch_id, EventKind.BATCH_PAUSED)
     return True
+
+
+def pause_for_account(conn: Connection, batch_id: BatchId, account: UUID, code: str) -> bool:
+    """Pause the batch for an account that is closed for good; False where it does not run.
+
+    Not if somebody has resumed it since: he knows, and it waits for the account alone.
+    """
+    closed_at = select(accounts.c.closed_at).where(accounts.c.id == account).scalar_subquery()
+    known = select(batches.c.id).where(batches.c.id == batch_id, batches.c.resumed_at > closed_at)
+    if conn.execute(known).first() is not None:
+        return False
+    return pause(conn, batch_id, code)
 
 
 def resume(conn: Connection, batch_id: BatchId) -> bool:
@@ -88,6 +104,20 @@ def failing_code(conn: Connection, batch_id: BatchId) -> str | None:
     if since is not None and rows[-1].finished_at <= since:
         return None
     return codes.pop() or TurnState.FAILED.value
+
+
+def is_of_trial(metadata: Any) -> bool:
+    """Tell whether a batch asks turns again, by what stands beside it."""
+    return isinstance(metadata, dict) and "trial" in metadata
+
+
+def failed_unpriced(conn: Connection, batch_id: BatchId) -> bool:
+    """Tell whether a turn has failed for want of a price, since the batch was last resumed."""
+    resumed = select(batches.c.resumed_at).where(batches.c.id == batch_id).scalar_subquery()
+    since = or_(resumed.is_(None), turns.c.finished_at > resumed)
+    mine = (turns.c.batch_id == batch_id, turns.c.state.in_(_FAILED), since)
+    failed = select(turns.c.id).where(*mine, turns.c.error_code == UNPRICED)
+    return conn.execute(failed.limit(1)).first() is not None
 
 
 def stands_still(conn: Connection, batch_id: BatchId) -> str | None:

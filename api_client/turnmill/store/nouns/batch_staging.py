@@ -1,6 +1,6 @@
 """Lines of a batch before it runs: written as they are read, sealed when all stand, or removed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from turnmill.store.rules.sealing import (
     plain_metadata,
     require_keys_of,
     sealed_for,
-    settings_of_house,
+    settings_of,
 )
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches, sessions, turns
@@ -145,8 +145,16 @@ def _how(conn: Connection, batch: BatchRecord, run: HowToRun) -> dict[str, Any]:
         "mode": chosen.mode,
         "mode_because": chosen.because,
         "on_leftover": run.on_leftover,
-        "settings": settings_of_house(conn, batches.c.settings, batch.id.hex, settings),
+        "settings": _settings_of(conn, batch.id, settings),
     }
+
+
+def _settings_of(
+    conn: Connection, batch_id: BatchId, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return settings as they are to stand: all lines are one user's, or they are the house's."""
+    whose = rows.one_user_of(conn, batch_id) if settings else None
+    return settings_of(conn, whose, batches.c.settings, batch_id.hex, settings)
 
 
 def twice(conn: Connection, batch_id: BatchId, *, limit: int) -> list[int]:

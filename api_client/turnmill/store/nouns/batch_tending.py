@@ -14,9 +14,12 @@ from turnmill.store.line.head import skipping_busy
 from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.nouns.batch_ends import end_if_over
 from turnmill.store.nouns.batch_pauses import (
+    UNPRICED,
     batches_of,
+    failed_unpriced,
     failing_code,
     hold,
+    is_of_trial,
     let_go,
     pause,
     refusal_for_good,
@@ -98,7 +101,13 @@ def _reason_to_stop(conn: Connection, row: Any) -> str | None:
         return BEYOND_ITS_COST
     if waits_for == FOR_ACCOUNT and (code := refusal_for_good(conn, batch_id)) is not None:
         return code
-    return failing_code(conn, batch_id) if _goes_on(conn, row) else None
+    if not _goes_on(conn, row):
+        return None
+    # Of a trial they fail one by one, and count among what could not be compared.
+    is_limited = row.max_cost_usd is not None and not is_of_trial(row.metadata)
+    if is_limited and failed_unpriced(conn, batch_id):
+        return UNPRICED
+    return failing_code(conn, batch_id)
 
 
 def _goes_on(conn: Connection, row: Any) -> bool:

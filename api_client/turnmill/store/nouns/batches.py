@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, func, or_, select
 
 from turnmill.domain.batches import BatchMode, BatchState
 from turnmill.domain.errors import BatchNotFound, Conflict
@@ -13,7 +13,8 @@ from turnmill.domain.states import SessionStatus
 from turnmill.store.batch_records import BatchRecord
 from turnmill.store.nouns.batch_counts import counts as counts
 from turnmill.store.readable import readable
-from turnmill.store.rules.sealing import settings_of_house
+from turnmill.store.rules.sealing import settings_of
+from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches, sessions
 from turnmill.store.types import insert_into
 from turnmill.store.vaults import closed, plain
@@ -32,9 +33,9 @@ def create(
 
     Without a `content_hash` nobody knows that yet.
     """
-    said = settings_of_house(
-        conn, batches.c.settings, batch_id.hex, options.pop("settings", None) or {}
-    )
+    # Whose lines there are is known when all of them stand: see `one_user_of`.
+    settings = options.pop("settings", None) or {}
+    said = settings_of(conn, options.get("user_id"), batches.c.settings, batch_id.hex, settings)
     values = {"id": batch_id, "name": name, "content_hash": content_hash or b"", **options}
     conn.execute(
         insert_into(conn, batches)
@@ -45,6 +46,13 @@ def create(
     if content_hash is not None:
         refuse_other(row, content_hash)
     return record_of(row)
+
+
+def one_user_of(conn: Connection, batch_id: BatchId) -> str | None:
+    """Return whose all lines of the batch are; None: several users', or nobody knows."""
+    users = select(func.min(batch_lines.c.user_id), func.max(batch_lines.c.user_id))
+    first, last = conn.execute(users.where(batch_lines.c.batch_id == batch_id)).one()
+    return first if first == last else None
 
 
 def refuse_other(row: Row[Any], content_hash: bytes) -> None:

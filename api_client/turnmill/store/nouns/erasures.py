@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Text, and_, cast, delete, null, select, update
+from sqlalchemy import Connection, Text, and_, cast, delete, func, null, or_, select, update
 
+from turnmill.domain.batches import LineState
 from turnmill.domain.errors import UserNotFound
 from turnmill.domain.ids import hash_of_user
 from turnmill.domain.states import ErasureState
@@ -18,9 +19,10 @@ from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.deletion_records import Erasure
 from turnmill.store.nouns.holds import is_held, refuse_held
 from turnmill.store.nouns.users import is_known
+from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.erasure_tables import BANNED_IN, erasures, holds
 from turnmill.store.schema.life_tables import tombstones
-from turnmill.store.schema.tables import messages, sessions, turns
+from turnmill.store.schema.tables import batches, messages, sessions, turns
 from turnmill.store.schema_name import SCHEMA, execute
 from turnmill.store.types import (
     db_after,
@@ -111,7 +113,27 @@ def begin(conn: Connection, user_id: str) -> bool:
         _of(user_id), erasures.c.state == ErasureState.WAITING, erasures.c.due_at <= db_asof()
     )
     values = {"state": ErasureState.ERASING.value, "begun_at": db_now()}
-    return conn.execute(begun.values(values)).rowcount > 0
+    if not conn.execute(begun.values(values)).rowcount:
+        return False
+    _empty_settings(conn, user_id)
+    return True
+
+
+def _empty_settings(conn: Connection, user_id: str) -> None:
+    """Take out what the user has said of lines of batches: of his own, and where all are his.
+
+    Where lines of others wait to become turns, as he has submitted them, they are still asked so.
+    """
+    line, other = batch_lines.c, batch_lines.alias("other").c
+    theirs = select(other.line).where(
+        other.batch_id == batches.c.id, func.coalesce(other.user_id, "") != user_id
+    )
+    his = select(line.batch_id).where(line.user_id == user_id)
+    waits = theirs.where(other.turn_id.is_(None), other.state == LineState.STAGED)
+    own = and_(batches.c.user_id == user_id, ~waits.exists())
+    alone = and_(batches.c.user_id.is_(None), batches.c.id.in_(his), ~theirs.exists())
+    emptied = update(batches).where(or_(own, alone), batches.c.settings.cast(Text) != "{}")
+    conn.execute(emptied.values(settings={}))
 
 
 def note_unaware(conn: Connection, user_id: str) -> None:

@@ -13,8 +13,8 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL
 from turnmill.domain.voice import SPEAK, TRANSCRIBE
 from turnmill.store.line.head import lock_sessions
-from turnmill.store.nouns.spending import of_provider
 from turnmill.store.rules.figures import mark_slots
+from turnmill.store.rules.spending import of_provider
 from turnmill.store.schema.rollup_tables import rollup_state, rollups, rollups_gone
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import db_day

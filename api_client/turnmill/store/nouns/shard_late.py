@@ -1,25 +1,22 @@
 """What a vendor has answered in a batch though its turn was cancelled there: it is paid for."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
-from typing import Any
 
-from sqlalchemy import Connection, and_, insert, literal, or_, select, update
+from sqlalchemy import Connection, and_, or_, select
 
 from turnmill.domain.budgets import Period, Scope
 from turnmill.domain.ids import TurnId
 from turnmill.store.budget_records import Holder
 from turnmill.store.codec import object_of
+from turnmill.store.line.late import charge_freely, write_used
 from turnmill.store.nouns.shards import Shard
 from turnmill.store.postgres import batching
 from turnmill.store.records import Claim, Settlement
-from turnmill.store.rules.charging import Booking, book
-from turnmill.store.rules.settling import FIELDS, USED, Verdict
+from turnmill.store.rules.figures import mark_slots
 from turnmill.store.rules.tallies import count_ended, count_no_more
-from turnmill.store.schema.budget_tables import budgets, charges
-from turnmill.store.schema.tables import attempts, sessions, turns
-
-_NOTHING = Decimal(0)
+from turnmill.store.schema.budget_tables import budgets
+from turnmill.store.schema.tables import sessions, turns
 
 #: Returns what a call of a turn has used, and cost.
 Judge = Callable[[Claim], Settlement]
@@ -43,33 +40,16 @@ def book_late(
     mine = batching.late_in(conn, turn_ids, shard=name)
     if not mine:
         return 0
+    mark_slots(conn, turns.c.id.in_(mine))
     # What one has spent is counted with its end: that is taken back, and counted anew.
     count_no_more(conn, turns.c.id.in_(mine), runs_again=True)
     for claim in batching.take_late(conn, mine, shard=name, owner=owner, begun=shard.begun_at):
         settlement = judge(claim)
-        _write(conn, settlement)
+        write_used(conn, settlement)
         if claim.budgeted and settlement.cost_usd:
             _charge(conn, claim, settlement.cost_usd, tags)
     count_ended(conn, mine)
     return len(mine)
-
-
-def _write(conn: Connection, said: Settlement) -> None:
-    """Add to the attempt, the turn and its session what was used."""
-    v = Verdict({field.name: literal(field.read(said), field.type) for field in FIELDS})
-    more: Mapping[Any, dict[str, Any]] = {
-        attempts: {"model": v["model"], "provider_request_id": v["request_id"]},
-        turns: {},
-        sessions: {"unpriced_attempts": sessions.c.unpriced_attempts + (0 if said.priced else 1)},
-    }
-    which = {
-        attempts: (attempts.c.turn_id == said.turn_id, attempts.c.fence == said.fence),
-        turns: (turns.c.id == said.turn_id,),
-        sessions: (sessions.c.id == said.session_id,),
-    }
-    for table, rules in USED.items():
-        values = {name: rule(table.c, v) for name, rule in rules.items()}
-        conn.execute(update(table).where(*which[table]).values(values | more[table]))
 
 
 def _charge(conn: Connection, claim: Claim, cost: Decimal, tags: Sequence[str]) -> None:
@@ -85,33 +65,7 @@ def _charge(conn: Connection, claim: Claim, cost: Decimal, tags: Sequence[str]) 
         )
     )
     found = conn.execute(select(budgets).where(mine, budgets.c.period != Period.TURN)).all()
-    rows = [
-        {
-            "turn_id": claim.turn_id,
-            "fence": claim.fence,
-            "budget_id": one.id,
-            "period": one.n,
-            "reserved_usd": _NOTHING,
-            "charged_usd": cost,
-        }
-        for one in found
-    ]
-    if rows:
-        conn.execute(insert(charges), rows)
-    book(
-        conn,
-        [
-            Booking(
-                budget_id=one.id,
-                period=one.n,
-                turn_id=claim.turn_id,
-                reserved=_NOTHING,
-                spent=cost,
-                estimated=_NOTHING,
-            )
-            for one in found
-        ],
-    )
+    charge_freely(conn, claim.turn_id, claim.fence, {one.id: one.n for one in found}, cost)
 
 
 def _holders(conn: Connection, claim: Claim, tags: Sequence[str]) -> Iterator[Holder]:

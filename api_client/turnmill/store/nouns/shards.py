@@ -25,8 +25,10 @@ from turnmill.domain.batches import OVER, BatchMode, BatchState, ShardState
 from turnmill.domain.ids import BatchId, TurnId, as_uuid
 from turnmill.domain.states import TurnState
 from turnmill.store.capabilities import Capability, capabilities_of, require
+from turnmill.store.nouns.batch_pauses import is_of_trial
 from turnmill.store.postgres import batching
 from turnmill.store.schema.batch_tables import batch_shards, batch_tallies
+from turnmill.store.schema.rollup_tables import calls_gone
 from turnmill.store.schema.tables import IN_BATCH, batches, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
@@ -84,6 +86,7 @@ class Native:
     max_cost_usd: Decimal | None  #: of all its turns; None: no limit of its own
     is_cancelled: bool
     is_past: bool  #: its deadline has passed
+    is_of_trial: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -265,7 +268,7 @@ def known_refs(conn: Connection, refs: Collection[str]) -> set[str]:
 
 
 def holds_any(conn: Connection, shard: Shard, custom_ids: Collection[str]) -> bool:
-    """Tell whether one of these, as a vendor names them, is a turn of the shard."""
+    """Tell whether one of these, as a vendor names them, is a turn of the shard, or was one."""
     ids = [found for one in custom_ids if (found := as_uuid(one)) is not None]
     mine = select(turns.c.id).where(
         turns.c.id.in_(ids),
@@ -273,7 +276,12 @@ def holds_any(conn: Connection, shard: Shard, custom_ids: Collection[str]) -> bo
         *_WAITS,
         turns.c.native_ref == str(shard.id),
     )
-    return conn.execute(mine.limit(1)).first() is not None
+    if conn.execute(mine.limit(1)).first() is not None:
+        return True
+    gone = select(calls_gone.c.id).where(
+        calls_gone.c.shard_id == shard.id, calls_gone.c.turn_id.in_(ids)
+    )
+    return conn.execute(gone.limit(1)).first() is not None
 
 
 def next_due(conn: Connection) -> timedelta | None:
@@ -339,4 +347,5 @@ def _native(row: Row[Any]) -> Native:
         max_cost_usd=row.max_cost_usd,
         is_cancelled=row.cancelled_at is not None,
         is_past=bool(row.is_past),
+        is_of_trial=is_of_trial(row.metadata),
     )

@@ -1,18 +1,17 @@
-"""What calls have used and cost, by the day on which they ended, as vendors put them on a bill."""
+"""What calls have used and cost, by the day on which they ended: of rows, and of what is gone."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, func, literal_column, select
+from sqlalchemy import Connection, select
 
-from turnmill.store.schema.tables import attempts, sessions, turns
-from turnmill.store.types import db_day
-
-#: Who was asked. Of calls before it was kept that is who the session asks by now.
-of_provider = func.coalesce(attempts.c.provider, sessions.c.provider)
+from turnmill.store.rules.spending import SUMS, Day, of_provider, spent_by_day
+from turnmill.store.schema.rollup_tables import spent_gone
+from turnmill.store.schema.tables import attempts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,44 +31,29 @@ class Spent:
 
 
 def spent(conn: Connection, *, provider: str, first: date, last: date) -> Sequence[Spent]:
-    """Return what was used from the first day to the last, both included."""
+    """Return what was used from the first day to the last, both included.
+
+    With what those have used whose sessions are gone: their vendor has been paid, too.
+    """
+    sums: defaultdict[Day, list[Any]] = defaultdict(lambda: [0] * len(SUMS))
+    for row in _rows(conn, provider, first, last):
+        day = Day(*(row[name] for name in Day._fields))
+        sums[day] = [had + row[name] for had, name in zip(sums[day], SUMS, strict=True)]
+    return [_spent(day, sums[day]) for day in sorted(sums)]
+
+
+def _rows(conn: Connection, provider: str, first: date, last: date) -> Iterator[Any]:
     start, end = (datetime.combine(day, time.min, tzinfo=UTC) for day in (first, last))
-    day = db_day(attempts.c.ended_at)
-    model = func.coalesce(attempts.c.model, sessions.c.model)
-    tier = func.coalesce(attempts.c.service_tier, literal_column("''"))
-    used = func.coalesce(attempts.c.input_tokens + attempts.c.output_tokens, 1) > 0
-    rows = conn.execute(
-        select(
-            *(day.label("day"), model.label("model"), tier.label("tier")),
-            func.count().label("calls"),
-            *(_known(attempts.c[name]) for name in _TOKENS),
-            func.coalesce(func.sum(attempts.c.cost_usd), 0).label("cost_usd"),
-            func.count().filter(attempts.c.cost_usd.is_(None)).label("unpriced"),
-            func.count().filter(attempts.c.estimated).label("estimated"),
-        )
-        .join(turns, turns.c.id == attempts.c.turn_id)
-        .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(of_provider == provider, used)
-        .where(attempts.c.ended_at >= start, attempts.c.ended_at < end + timedelta(days=1))
-        .group_by(day, model, tier)
-        .order_by(day, model, tier)
-    )
-    return [_spent(row._mapping) for row in rows]
+    ended = attempts.c.ended_at
+    standing = (of_provider == provider, ended >= start, ended < end + timedelta(days=1))
+    yield from conn.execute(spent_by_day(*standing)).mappings()
+    gone = spent_gone.c
+    days = (gone.provider == provider, gone.day >= first, gone.day <= last)
+    yield from conn.execute(select(spent_gone).where(*days)).mappings()
 
 
-_TOKENS = ("input_tokens", "cached_tokens", "output_tokens")
-
-
-def _known(column: Any) -> Any:
-    return func.coalesce(func.sum(column), 0).label(column.name)
-
-
-def _spent(row: Any) -> Spent:
-    counts = {name: int(row[name]) for name in ("calls", *_TOKENS, "unpriced", "estimated")}
-    return Spent(
-        day=row["day"],
-        model=row["model"],
-        tier=row["tier"],
-        cost_usd=Decimal(row["cost_usd"]),
-        **counts,
-    )
+def _spent(day: Day, sums: Sequence[Any]) -> Spent:
+    values = dict(zip(SUMS, sums, strict=True))
+    cost = Decimal(values.pop("cost_usd"))
+    counts = {name: int(value) for name, value in values.items()}
+    return Spent(day=day.day, model=day.model, tier=day.tier, cost_usd=cost, **counts)

@@ -106,8 +106,7 @@ def why(conn: Connection, turn_id: TurnId) -> Why:
         raise TurnNotFound()
     row, loads = rows[0], Loads(conn)
     reasons = _with_budgets(_reasons(row, loads), _awaited(conn, rows))
-    behind = [one for one in reasons if one.cause is Cause.BEHIND]
-    for one in behind:
+    for one in [one for one in reasons if one.cause is Cause.BEHIND]:
         reasons[0] = Reason(
             cause=one.cause, turn_id=one.turn_id, since=one.since, ahead=_before(conn, row)
         )
@@ -213,6 +212,8 @@ def _of_head(row: Any, loads: Loads) -> list[Reason]:
 
 def _outlasts(closed: Reason, waits: Reason) -> bool:
     """Tell whether a turn will find its target closed when it has waited for something else."""
+    if waits.cause is Cause.BATCH:  # of a vendor's, perhaps: that has accounts alone
+        return closed.cause is Cause.ACCOUNT
     later = waits.until and closed.until and closed.until > waits.until + _SOON
     return bool(later and waits.cause in _CALLS_THEN)
 

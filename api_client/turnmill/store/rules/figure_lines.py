@@ -58,6 +58,16 @@ def counted(row: Any) -> Line:
     )
 
 
+def line_of(key: Key, said: Mapping[str, Any]) -> Line:
+    """Return a line of what is said of it; the rest is nothing, and no time is known."""
+    return Line(
+        key,
+        tuple(min(int(said.get(name, 0)), MOST_COUNTED) for name in COUNTS),
+        tuple(min(Decimal(said.get(name, 0)), MOST_DOLLARS) for name in DOLLARS),
+        tuple(sketch_of([]) for _ in LATENCIES),
+    )
+
+
 def row_of(line: Line) -> dict[str, Any]:
     """Return the line as it is kept."""
     row: dict[str, Any] = line.key._asdict()

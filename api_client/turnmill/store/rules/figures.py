@@ -54,7 +54,7 @@ from turnmill.store.vaults import plain
 #: Nothing was sent, or its step was finished and the next one is no second try.
 _NO_TRY = ("released", "not_now", "called")
 #: Outcomes of a call that was answered.
-_ANSWERED = ("succeeded", "called")
+ANSWERED = ("succeeded", "called")
 _LONGEST_TAG = 100
 #: So many rows of one line are kept of what is gone before they are joined.
 MOST_KEPT = 8
@@ -160,6 +160,11 @@ def mark_slots(conn: Connection, *which: ColumnElement[bool]) -> None:
         conn.execute(insert(rollup_marks), [{"id": new_id(), "slot": slot} for slot in slots])
 
 
+def mark_now(conn: Connection, slot: datetime) -> None:
+    """Have this slot added up again: something was kept of it just now."""
+    conn.execute(insert(rollup_marks), [{"id": new_id(), "slot": slot}])
+
+
 def mark_moved(conn: Connection, session_id: SessionId, columns: Mapping[str, Any]) -> None:
     """Mark what its turns have ended in where columns of a session become others that tell apart.
 
@@ -195,7 +200,7 @@ def _each_ended(ids: Select[Any], which: Collection[ColumnElement[bool]], tag: s
 def _rows_of(which: Collection[ColumnElement[bool]], tag: str) -> Select[Any]:
     columns = (
         *(turns.c.id, turns.c.session_id, turns.c.state, turns.c.lane),
-        *(turns.c.lease_fence, turns.c.claims, _tag(tag).label("tag")),
+        *(turns.c.lease_fence, turns.c.claims, tag_of(tag).label("tag")),
         slot_of(turns.c.finished_at).label("slot"),
         bucket_between(turns.c.created_at, turns.c.started_at).label("queued"),
         bucket_between(turns.c.created_at, turns.c.finished_at).label("total"),
@@ -203,7 +208,8 @@ def _rows_of(which: Collection[ColumnElement[bool]], tag: str) -> Select[Any]:
     return select(*columns).where(*which, turns.c.state.in_(FINAL), ~is_scripted())
 
 
-def _tag(key: str) -> ColumnElement[str]:
+def tag_of(key: str) -> ColumnElement[str]:
+    """Return what the session of a turn has under this key of its metadata; "" for none."""
     if not key:
         return literal("")
     own = sessions.alias("own")
@@ -229,7 +235,7 @@ def _asked(ended: Any, *, one_by_one: bool) -> Any:
     a = made.c
     # One that used nothing has no price to be known; of an unknown number it is not known.
     unpriced = a.cost_usd.is_(None) & (func.coalesce(a.input_tokens + a.output_tokens, 1) > 0)
-    answered = a.outcome.in_(_ANSWERED)
+    answered = a.outcome.in_(ANSWERED)
     is_last = and_(a.fence == ended.c.lease_fence, ended.c.state == TurnState.SUCCEEDED)
     said = {
         **dict.fromkeys(("turns", "succeeded"), _one_if(is_last)),

@@ -224,10 +224,21 @@ def settings_of_house(
     conn: Connection, column: Column[Any], place: str, value: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return settings that are nobody's in particular, as they are to stand."""
+    return settings_of(conn, None, column, place, value)
+
+
+def settings_of(
+    conn: Connection,
+    user_id: str | None,
+    column: Column[Any],
+    place: str,
+    value: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return settings of a user's, or of nobody's in particular (None), as they are to stand."""
     keys = keys_at(conn.dialect)
     if keys is None or not value or not is_chosen(keys, column):
         return dict(value)
-    key = keys.current(Owner(HOUSE))
+    key = keys.current(Owner(HOUSE if user_id is None else user_id))
     return seal_object(key, column, place, value, kept=plain_of(keys, column, value))
 
 

@@ -6,6 +6,7 @@ stays so when one of them is gone.
 """
 
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -77,6 +78,23 @@ def count_lines(
     key = (literal(batch_id, Uuid()), _part(dialect), literal(what), literal(error_code))
     rows = select(*key, literal(lines), db_now())
     conn.execute(_adding(dialect, rows, (*_KEY, "n", "last_at")))
+
+
+def count_spent(
+    conn: Connection,
+    batch_id: BatchId,
+    *,
+    cost_usd: Decimal | None,
+    input_tokens: int,
+    output_tokens: int,
+) -> None:
+    """Count what was spent on a line whose turn is gone, and that as a line is counted already."""
+    dialect = conn.dialect.name
+    key = (literal(batch_id, Uuid()), _part(dialect), literal(GONE), literal(""))
+    used = (0, cost_usd or Decimal(0), int(cost_usd is None), input_tokens, output_tokens)
+    sums = (literal(one, batch_tallies.c[name].type) for name, one in zip(_SUMS, used, strict=True))
+    rows = select(*key, *sums, db_now())
+    conn.execute(_adding(dialect, rows, (*_KEY, *_SUMS, "last_at")))
 
 
 def recount(conn: Connection, batch_id: BatchId) -> None:

@@ -37,6 +37,7 @@ from turnmill.store.schema.people_tables import (
     shared_sessions,
     turn_senders,
 )
+from turnmill.store.schema.rollup_tables import calls_gone
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
@@ -245,6 +246,7 @@ BELONGINGS: tuple[Belonging, ...] = (
 OF_NOBODY: Mapping[Table, str] = MappingProxyType(
     {
         accounts: "the turn that was refused last: an id, and gone with the account's next word",
+        calls_gone: "calls that were under way when their turns went: what comes back is paid for",
         audit_subjects: "whose a pseudonym of the audit log is: `audited_erasure` takes it away",
     }
 )
@@ -272,6 +274,7 @@ OF_THE_HOUSE: Mapping[str, str] = MappingProxyType(
         "rollup_state": "how far they are made",
         "rollups": "figures, in which nobody is named",
         "rollups_gone": "figures of what is gone, in which nobody is named",
+        "spent_gone": "figures of what is gone, in which nobody is named",
         "subscriptions": "who wants to hear of which events",
         "template_versions": "what operators have written for everybody",
         "templates": "the same, by name",

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from turnmill.store.schema.erasure_tables import metadata as metadata  # whole with these only
-from turnmill.store.types import Timestamp, db_now
+from turnmill.store.types import Json, Timestamp, db_now
 
 #: What figures are told apart by, beside the slot in which their turns ended.
 DIMENSIONS = ("provider", "model", "tier", "lane", "tag")
@@ -79,6 +79,48 @@ rollup_days = Table("rollup_days", metadata, *_line(), PrimaryKeyConstraint("slo
 # What of it rows came to that are gone: written as they go, so that a slot can be added up again.
 rollups_gone = Table("rollups_gone", metadata, Column("id", Uuid, primary_key=True), *_line())
 Index("ix_rollups_gone_slot", rollups_gone.c.slot)
+
+# What calls have used and cost, as vendors put it on a bill, of turns whose rows are gone: written
+# as these go, or as what they have asked for comes back. In it nobody is named.
+spent_gone = Table(
+    "spent_gone",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("day", Date, nullable=False),  # in UTC, on which the calls ended
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),  # that answered
+    Column("tier", Text, nullable=False),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in ("calls", "input_tokens", "cached_tokens", "output_tokens")
+    ),
+    Column("cost_usd", Numeric(20, 10), nullable=False),
+    Column("unpriced", BigInteger, nullable=False),
+    Column("estimated", BigInteger, nullable=False),
+)
+Index("ix_spent_gone_day", spent_gone.c.day)
+
+# Calls that were under way when the rows of their turns went: what comes back of one is paid for,
+# and is booked by what stands here, once. No foreign keys, no content, nobody's name.
+calls_gone = Table(
+    "calls_gone",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),  # a call, work in the background, a line of a shard
+    Column("turn_id", Uuid, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("shard_id", Uuid),  # of a line
+    Column("batch_id", Uuid),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),  # that was asked for
+    Column("lane", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("budget_ids", Json, nullable=False),  # of a line, for which nothing is reserved
+    Column("gone_at", Timestamp, nullable=False, server_default=db_now()),
+)
+Index("ix_calls_gone_turn_id", calls_gone.c.turn_id)
+Index("ix_calls_gone_shard_id", calls_gone.c.shard_id)
+Index("ix_calls_gone_gone_at", calls_gone.c.gone_at)
 
 # Slots that are to be added up again: what had ended there has changed.
 rollup_marks = Table(

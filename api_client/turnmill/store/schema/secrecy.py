@@ -80,6 +80,8 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "batches": "name state mode mode_because user_id settings defaults paused_because"
             " on_leftover metadata",
             "budgets": "scope name value period timezone on_exceeded warn_at",
+            # Of a tag as figures tell it.
+            "calls_gone": "kind provider model lane tag budget_ids",
             "compactions": "kind",
             "data_keys": "id user_id scope wrapped_by",
             "deliveries": "kind type share state error_code",
@@ -104,6 +106,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "reports": "zone file summary",
             "resealing": "name after",
             "reuse_keys": "user_id",
+            "spent_gone": "provider model tier",
             # Names of models and of tags that operators chose, and figures.
             **dict.fromkeys(("rollup_days", "rollups", "rollups_gone"), _FIGURES),
             "rollup_state": "tag",

@@ -24,14 +24,17 @@ from sqlalchemy import (
 )
 
 from turnmill.crypto.data_keys import DataKeys
-from turnmill.crypto.envelope import PREFIX, SEALED_IN
+from turnmill.crypto.envelope import PREFIX, SEALED_IN, key_id_of
 from turnmill.crypto.sealing import DataKey
 from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
+from turnmill.domain.errors import DataKeyMissing
+from turnmill.domain.ids import BatchId
+from turnmill.store.nouns.batches import one_user_of
 from turnmill.store.readable import ODD
 from turnmill.store.rules.sealing import is_chosen, owners_of, plain_of, seal, seal_object
 from turnmill.store.schema.key_tables import resealing
 from turnmill.store.schema.secrecy import BY_CHOICE, CONTENT, place_of, table_of
-from turnmill.store.schema.tables import turns
+from turnmill.store.schema.tables import batches, turns
 from turnmill.store.sealed_types import SealedObject, SealedSettings
 from turnmill.store.types import Json, db_now, insert_into
 from turnmill.store.vaults import keys_at, plain
@@ -160,7 +163,7 @@ def _to_seal(
 ) -> list[tuple[Row[Any], DataKey]]:
     """Return the rows whose value is not sealed by the newest key of whoever it belongs to."""
     said = [row for row in page if row.begins not in (None, "", "[]", "{}", "null")]
-    owned = _owned(conn, keys, said)
+    owned = _owned(conn, keys, column, said)
     if missing := keys.missing(owner for _, owner in owned):
         raise KeyWanted(owners=missing)
     found = [(row, keys.current(owner)) for row, owner in owned]
@@ -169,14 +172,32 @@ def _to_seal(
     return [(row, key) for row, key in found if key.id not in row.begins]
 
 
+def _owner_of_settings(
+    conn: Connection, keys: DataKeys, column: Column[Any], row: Row[Any]
+) -> str | None:
+    """Return by whose key they are sealed, or are to be; None: that key is gone, and they with it.
+
+    Those of a batch are its user's where all its lines are one user's.
+    """
+    if row.begins.startswith(PREFIX):
+        try:
+            return keys.key(key_id_of(row.begins)).user
+        except DataKeyMissing:
+            return None
+    whose = one_user_of(conn, BatchId(row.id)) if column is batches.c.settings else None
+    return HOUSE if whose is None else whose
+
+
 def _owned(
-    conn: Connection, keys: DataKeys, rows: Sequence[Row[Any]]
+    conn: Connection, keys: DataKeys, column: Column[Any], rows: Sequence[Row[Any]]
 ) -> list[tuple[Row[Any], Owner]]:
     ids = {row.owner for row in rows if isinstance(getattr(row, "owner", None), UUID)}
     of_sessions = owners_of(conn, keys, ids)
     found: list[tuple[Row[Any], Owner]] = []
     for row in rows:
         named = getattr(row, "owner", HOUSE)
+        if isinstance(column.type, SealedSettings) and not column.type.user:
+            named = _owner_of_settings(conn, keys, column, row)
         owner = Owner(named) if isinstance(named, str) else of_sessions.get(named)
         if owner is not None:
             found.append((row, owner))

@@ -18,6 +18,7 @@ WRONG_VALUE = "invalid_value"
 TOO_LONG = "string_above_max_length"
 NO_SUCH_URL = "invalid_url"
 NO_SESSION = "session_not_found"
+UNPRICED = "price_unknown"
 
 
 class Refused(Exception):

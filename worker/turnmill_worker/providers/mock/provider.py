@@ -159,8 +159,9 @@ class MockProvider:
         done = any(call.ended_at is not None for call in calls)
         return self._reply(request, script) if done else Unknowable()
 
-    async def cancel(self, native_ref: str) -> None:
+    async def cancel(self, native_ref: str) -> Done | None:
         """Do nothing: the mock works on nothing."""
+        return None
 
     async def close(self, thread_ref: str) -> None:
         """Do nothing: the mock remembers nothing."""

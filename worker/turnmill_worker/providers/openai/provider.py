@@ -165,15 +165,18 @@ class OpenAIProvider:
             raise refusal_of(answer)
         return await _read(answer, request, responses.found_of)
 
-    async def cancel(self, native_ref: str) -> None:
-        """Stop a response in the background.
+    async def cancel(self, native_ref: str) -> Done | None:
+        """Stop a response in the background, and return what it had used, where that is said.
 
         One that has ended is returned as it stands, one that is in no background is a 400:
         https://developers.openai.com/api/docs/guides/background
         """
         answer = await self._vendor.call("POST", f"{_path_of(native_ref)}/cancel")
-        if not answer.accepted and answer.status not in _NOTHING_TO_STOP:
+        if answer.accepted:
+            return await read(answer, responses.used_by, request_id=REQUEST_ID)
+        if answer.status not in _NOTHING_TO_STOP:
             raise refusal_of(answer)
+        return None
 
     def lends(self, request: Request) -> bool:
         """Tell whether the call is one of a conversation; what a chain was cannot be used as one.

@@ -157,6 +157,13 @@ def reply_of(
     )
 
 
+def used_by(payload: Mapping[str, Any]) -> Done | None:
+    """Return what a response that was stopped had used; None where it does not say so."""
+    if not mapping(payload.get("usage")):
+        return None
+    return Done(text="", usage=of_openai(payload), model=name(payload.get("model")))
+
+
 def found_of(
     payload: Mapping[str, Any],
     *,
