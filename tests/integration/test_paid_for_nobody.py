@@ -14,7 +14,7 @@ from turnmill import Client, Settings
 from turnmill.domain.ids import BatchId
 from turnmill.store.analytics.folding import fold
 from turnmill.store.database import Database
-from turnmill.store.nouns import events
+from turnmill.store.nouns import event_log
 from turnmill.store.nouns.spending import Spent, spent
 from turnmill.store.schema.rollup_tables import calls_gone, rollups
 from turnmill.store.upkeep.invariants import violations
@@ -51,7 +51,7 @@ def billed(database: Database) -> Spent:
 def reported(database: Database) -> tuple[Decimal, int]:
     """Return what reports say was spent, and how many calls that took."""
     with database.begin() as conn:
-        events.give_places(conn)
+        event_log.give_places(conn)
         while fold(conn):
             pass
         c = rollups.c

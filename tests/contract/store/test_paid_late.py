@@ -15,7 +15,7 @@ from turnmill.store.database import Database
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.late import book_late, book_part, book_work, forget_calls, join_spent
 from turnmill.store.line.removing import remove_sessions
-from turnmill.store.nouns import events
+from turnmill.store.nouns import event_log
 from turnmill.store.nouns.spending import spent
 from turnmill.store.records import Claim, Fenced, Settlement
 from turnmill.store.schema.rollup_tables import calls_gone, rollups, spent_gone
@@ -53,7 +53,7 @@ def billed(store: Database) -> tuple[int, Decimal]:
 
 def reported(store: Database) -> Decimal:
     with store.begin() as conn:
-        events.give_places(conn)
+        event_log.give_places(conn)
         while fold(conn):
             pass
         return Decimal(conn.scalar(select(func.coalesce(func.sum(rollups.c.cost_usd), 0))) or 0)
