@@ -68,7 +68,8 @@ def terminal(tmp_path: Path, database_url: str) -> Terminal:
     in_a_file(tmp_path / "keyring", "1")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/t.yaml").write_text("model: larger\n", encoding="utf-8")
-    (tmp_path / "jobs").write_text('{"user_id": "bob", "text": "hi"}\n', encoding="utf-8")
+    jobs = '{"user_id": "bob", "text": "hi"}\n{"user_id": "cem", "text": "hi"}\n'
+    (tmp_path / "jobs").write_text(jobs, encoding="utf-8")
     (tmp_path / "prices.json").write_text('{"mock/*": {"input": 1, "output": 1}}')
     return Terminal(
         tmp_path,
@@ -104,7 +105,10 @@ def named(terminal: Terminal) -> dict[str, str]:
     }
     with Client(settings=Settings(database_url=url, home=home)) as client:
         found["file"] = str(client.attachments.put(b"words", user_id="ada").id)
-        found["batch"] = str(client.batches.create(terminal.folder / "jobs", name="b").id)
+        batch = client.batches.create(terminal.folder / "jobs", name="b")
+        found["batch"] = str(batch.id)
+        line = client.turns.list(batch=batch, user_id="cem")[0].id
+        steps.end(store, steps.take_one(store, line), TurnState.FAILED, error_code="x")
         found["schedule"] = str(client.schedules.create(session, "hi", cron="@yearly").id)
         for name, model in (("t", "small"), ("t", "large"), ("unused", "m")):
             client.templates.put(name, model=model)

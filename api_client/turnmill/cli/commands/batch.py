@@ -12,7 +12,14 @@ import click
 
 from turnmill.cli import FAILED, INTERRUPTED, OK, PARTIAL, STILL_RUNNING
 from turnmill.cli.ages import Age
-from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
+from turnmill.cli.context import (
+    advise,
+    confirm,
+    json_option,
+    nothing_to_do,
+    open_client,
+    yes_option,
+)
 from turnmill.cli.json_settings import object_of
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of
@@ -225,8 +232,11 @@ def cancel(*, batch: str, yes: bool, as_json: bool) -> None:
     with open_client() as client:
         found = batch_of(client, batch)
         counts = found.counts
-        left = counts.accepted - counts.finished
-        confirm(f"Cancel {left} lines of batch {found.name}?", yes=yes)
+        if counts.is_done:
+            say(f"nothing to do: it is {counts.state}")
+        else:
+            left = counts.accepted - counts.finished
+            confirm(f"Cancel {left} lines of batch {found.name}?", yes=yes)
         moved = found.cancel()
         after = found.counts
     spent = after.cost_usd
@@ -244,7 +254,7 @@ def pause(*, batch: str, as_json: bool) -> None:
     """Begin no further turn; what runs comes to its end."""
     with open_client() as client:
         found = batch_of(client, batch)
-        found.pause()
+        nothing_to_do(not found.pause(), "it is paused already")
     print_outcome("paused", {"id": found.id, "state": "paused"}, as_json=as_json)
 
 
@@ -259,7 +269,8 @@ def resume(
     """Go on, whatever had stopped it."""
     with open_client() as client:
         found = batch_of(client, batch)
-        found.resume(max_cost_usd=max_cost_usd, deadline=deadline)
+        done = found.resume(max_cost_usd=max_cost_usd, deadline=deadline)
+    nothing_to_do(not done, "it is not paused")
     print_outcome("goes on", {"id": found.id, "state": "running"}, as_json=as_json)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from turnmill.cli.context import json_option, open_client
+from turnmill.cli.context import json_option, nothing_to_do, open_client
 from turnmill.domain.states import Lane
 from turnmill.show.lanes_view import print_brakes, print_lanes
 
@@ -54,7 +54,8 @@ def ls(*, as_json: bool) -> None:
 def pause(*, lane: str | None, provider: str | None, force: bool, as_json: bool) -> None:
     """Start no turn of a lane or provider; messages are still accepted, and what runs goes on."""
     with open_client() as client:
-        client.lanes.pause(lane=lane, provider=provider, force=force)
+        done = client.lanes.pause(lane=lane, provider=provider, force=force)
+        nothing_to_do(not done, "it is paused already")
         print_brakes(client.lanes.paused(), as_json=as_json)
 
 
@@ -64,7 +65,8 @@ def pause(*, lane: str | None, provider: str | None, force: bool, as_json: bool)
 def resume(*, lane: str | None, provider: str | None, as_json: bool) -> None:
     """Let its turns run again."""
     with open_client() as client:
-        client.lanes.resume(lane=lane, provider=provider)
+        done = client.lanes.resume(lane=lane, provider=provider)
+        nothing_to_do(not done, "it is not paused")
         print_brakes(client.lanes.paused(), as_json=as_json)
 
 

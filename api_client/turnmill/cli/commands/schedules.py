@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from turnmill.cli.context import confirm, json_option, open_client, yes_option
+from turnmill.cli.context import confirm, json_option, nothing_to_do, open_client, yes_option
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import schedule_of, session_of
 from turnmill.domain.crons import Missed
@@ -107,7 +107,9 @@ def show(*, schedule: str, text: bool, as_json: bool) -> None:
 def pause(*, schedule: str, as_json: bool) -> None:
     """Make no runs until it is resumed."""
     with open_client() as client:
-        found = client.schedules.pause(schedule_of(client, schedule))
+        before = schedule_of(client, schedule)
+        found = client.schedules.pause(before)
+    nothing_to_do(found.paused is before.paused, "it is paused already")
     print_schedule(found, text=False, as_json=as_json)
 
 
@@ -117,7 +119,9 @@ def pause(*, schedule: str, as_json: bool) -> None:
 def resume(*, schedule: str, as_json: bool) -> None:
     """Make runs again, from now on."""
     with open_client() as client:
-        found = client.schedules.resume(schedule_of(client, schedule))
+        before = schedule_of(client, schedule)
+        found = client.schedules.resume(before)
+    nothing_to_do(found.paused is before.paused, "it is not paused")
     print_schedule(found, text=False, as_json=as_json)
 
 

@@ -146,8 +146,13 @@ def pause(conn: Connection, schedule_id: UUID) -> Schedule:
 
 
 def resume(conn: Connection, schedule_id: UUID) -> Schedule:
-    """Make runs again, from now on: what went by meanwhile was not missed."""
+    """Make runs again, from now on: what went by meanwhile was not missed.
+
+    Raises MoveRefused for one that is over.
+    """
     row = _locked(conn, schedule_id)
+    if not row.paused and row.next_at is None:
+        raise MoveRefused("the schedule is over", hint="make another one")
     if row.paused:
         next_at = _next(dict(row._mapping), now=_now(conn))
         _set(conn, schedule_id, paused=False, next_at=next_at, error_code=None)

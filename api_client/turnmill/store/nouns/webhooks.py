@@ -1,6 +1,6 @@
 """Webhooks: addresses that are told of events, and the log of what was sent there."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -138,8 +138,12 @@ def replay(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> int:
-    """Send again what was sent, by ids of deliveries or by when it happened; return how many."""
+    """Send again what was sent, by ids of deliveries or by when it happened; return how many.
+
+    Raises InvalidInput where one of those ids is not in its log.
+    """
     get(conn, webhook_id)
+    _refuse_strangers(conn, webhook_id, set(delivery_ids))
     which: list[ColumnElement[bool]] = []
     if delivery_ids:
         which.append(deliveries.c.id.in_(delivery_ids))
@@ -148,6 +152,18 @@ def replay(
     if until is not None:
         which.append(deliveries.c.at < until)
     return _again(conn, webhook_id, *which)
+
+
+def _refuse_strangers(conn: Connection, webhook_id: UUID, delivery_ids: Set[UUID]) -> None:
+    if not delivery_ids:
+        return
+    mine = (deliveries.c.webhook_id == webhook_id, deliveries.c.id.in_(delivery_ids))
+    known = set(conn.scalars(select(deliveries.c.id).where(*mine)))
+    if gone := sorted(map(str, delivery_ids - known)):
+        raise InvalidInput(
+            f"{len(gone)} of the deliveries are not in the webhook's log, or no longer",
+            hint=f"{gone[0]} is none; `turnmill webhooks log WEBHOOK` lists them",
+        )
 
 
 def _again(conn: Connection, webhook_id: UUID, *which: Any) -> int:

@@ -85,7 +85,8 @@ def stop(experiment: object) -> Verb[ExperimentRecord]:
     wanted = _ref(experiment)
 
     def on(conn: Connection) -> Effect[ExperimentRecord]:
-        return Effect(rows.stop(conn, rows.get(conn, wanted).id))
+        before = rows.get(conn, wanted)
+        return Effect(rows.stop(conn, before.id), changed=before.stopped_at is None)
 
     return transaction(on, does=Deed("experiment.stopped", made=_as_object))
 

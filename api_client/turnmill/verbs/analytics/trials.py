@@ -268,7 +268,8 @@ def mark_cancelled(trial: object) -> Verb[TrialRecord]:
     wanted = _ref(trial)
 
     def on(conn: Connection) -> Effect[TrialRecord]:
-        return Effect(rows.mark_cancelled(conn, rows.get(conn, wanted).id))
+        before = rows.get(conn, wanted)
+        return Effect(rows.mark_cancelled(conn, before.id), changed=not before.is_over)
 
     return transaction(on, does=Deed("trial.cancelled", made=lambda one: {"trial": one.id}))
 
