@@ -49,8 +49,12 @@ def test_of_every_command_it_is_said_whether_it_is_written_down_and_why_not() ->
 
 def failed(store: Database) -> TurnId:
     turn = steps.send(store, rows.start(store, user_id="ada")).turn_id
-    steps.end(store, steps.take_one(store, turn), TurnState.FAILED, error_code="x")
+    fail(store, turn)
     return turn
+
+
+def fail(store: Database, turn: TurnId) -> None:
+    steps.end(store, steps.take_one(store, turn), TurnState.FAILED, error_code="x")
 
 
 def asking(store: Database) -> TurnId:
@@ -107,8 +111,7 @@ def named(terminal: Terminal) -> dict[str, str]:
         found["file"] = str(client.attachments.put(b"words", user_id="ada").id)
         batch = client.batches.create(terminal.folder / "jobs", name="b")
         found["batch"] = str(batch.id)
-        line = client.turns.list(batch=batch, user_id="cem")[0].id
-        steps.end(store, steps.take_one(store, line), TurnState.FAILED, error_code="x")
+        fail(store, client.turns.list(batch=batch, user_id="cem")[0].id)
         found["schedule"] = str(client.schedules.create(session, "hi", cron="@yearly").id)
         for name, model in (("t", "small"), ("t", "large"), ("unused", "m")):
             client.templates.put(name, model=model)

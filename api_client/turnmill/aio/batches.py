@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from uuid import UUID
 
 from turnmill.aio.attaching import async_bounded, async_lines_with_files
-from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.arguments import wait_seconds, wait_where
 from turnmill.domain.batch_estimates import BatchEstimate
 from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import (
@@ -275,7 +275,7 @@ class AsyncBatch:
         With `follow`, each line when it and all before it are final, until the last one is; at most
         for so long (seconds or timedelta), which raises BatchTimeout then.
         """
-        deadline = Deadline(wait_seconds(timeout))
+        deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
         async for page in self._followed(deadline) if follow else self._pages():
             for result in page:
                 yield result
@@ -301,7 +301,7 @@ class AsyncBatch:
         A link, a device and a FIFO are written through, never replaced. One that is followed is
         begun anew, and grows.
         """
-        deadline = Deadline(wait_seconds(timeout))
+        deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
         begin = partial(written_to, path_of(path), form=format, shape=shape, follow=follow)
         file = await async_aside(begin)
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.arguments import wait_seconds, wait_where
 from turnmill.domain.batch_estimates import BatchEstimate
 from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import (
@@ -276,7 +276,7 @@ class Batch:
         With `follow`, each line when it and all before it are final, until the last one is; at most
         for so long (seconds or timedelta), which raises BatchTimeout then.
         """
-        deadline = Deadline(wait_seconds(timeout))
+        deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
         for page in self._followed(deadline) if follow else self._pages():
             for result in page:
                 yield result
@@ -302,7 +302,7 @@ class Batch:
         A link, a device and a FIFO are written through, never replaced. One that is followed is
         begun anew, and grows.
         """
-        deadline = Deadline(wait_seconds(timeout))
+        deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
         begin = partial(written_to, path_of(path), form=format, shape=shape, follow=follow)
         file = aside(begin)
         try:

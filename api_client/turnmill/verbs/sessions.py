@@ -48,6 +48,11 @@ def create(
     `history` are turns, as `histories` has checked them.
     """
     limit = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
+    if history and new.adopted is not None:
+        raise InvalidInput(
+            "a thread that is adopted has a history of its own, at its vendor",
+            hint="leave out history, or adopt",
+        )
 
     def on(conn: Connection) -> Effect[SessionRecord]:
         record = rows.create(conn, new)

@@ -97,7 +97,7 @@ class Submission:
         self._secret = b""
         self._observers = observers_given(observers) or []
         self._mode = check_mode(mode)
-        self._on_leftover = check_leftover(on_leftover)
+        self._on_leftover = check_leftover(on_leftover, mode=self._mode)
         self._providers: set[str] = set()  #: of lines with sessions of their own
         self._defaults = Defaults(
             provider=intake.name_or_none(provider, name="provider"),

@@ -12,6 +12,7 @@ import click
 
 from turnmill.cli import FAILED, INTERRUPTED, OK, PARTIAL, STILL_RUNNING
 from turnmill.cli.ages import Age
+from turnmill.cli.beside import refuse_beside
 from turnmill.cli.context import (
     advise,
     confirm,
@@ -52,6 +53,10 @@ def command() -> None:
     """
 
 
+#: What `client.batches.create` is told, and an estimate is not; and `--watch`.
+_OF_SUBMITTING = ("name", "mode", "on_leftover", "reuse", "max_cost_usd", "deadline", "watch")
+
+
 @command.command("submit")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--name", help="What the batch is known by.  [default: file name and content]")
@@ -84,23 +89,20 @@ def command() -> None:
 def submit(
     *,
     file: str,
-    name: str | None,
     provider: str | None,
     model: str | None,
     user_id: str | None,
     settings: str | None,
     form: str | None,
     columns: tuple[str, ...],
-    mode: str,
-    on_leftover: str,
-    reuse: bool,
-    max_cost_usd: str | None,
-    deadline: timedelta | None,
     dry_run: bool,
     watch: bool,
     as_json: bool,
+    **how: Any,
 ) -> int:
     """Submit FILE (- is stdin). After a crash the same command goes on where it stopped."""
+    if dry_run:
+        refuse_beside("--dry-run", *_OF_SUBMITTING, why="it says what each mode would cost anew")
     said: dict[str, Any] = {
         "provider": provider,
         "model": model,
@@ -120,14 +122,9 @@ def submit(
             with drawn_lines(what="submitted") as draw:
                 batch = client.batches.create(
                     source,
-                    mode=mode,
-                    on_leftover=on_leftover,
-                    name=name,
-                    reuse=reuse,
-                    max_cost_usd=max_cost_usd,
-                    deadline=deadline,
                     on_accepted=draw,
                     **said,
+                    **how,
                 )
         except KeyboardInterrupt:
             say("what was submitted stays; the same command goes on where this one stopped")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from turnmill.cli.beside import refuse_beside
 from turnmill.cli.context import json_option, nothing_to_do, open_client
 from turnmill.domain.states import Lane
 from turnmill.show.lanes_view import print_brakes, print_lanes
@@ -53,6 +54,8 @@ def ls(*, as_json: bool) -> None:
 @json_option
 def pause(*, lane: str | None, provider: str | None, force: bool, as_json: bool) -> None:
     """Start no turn of a lane or provider; messages are still accepted, and what runs goes on."""
+    if provider is None:
+        refuse_beside("--lane alone", "force", why="it is of a --provider")
     with open_client() as client:
         done = client.lanes.pause(lane=lane, provider=provider, force=force)
         nothing_to_do(not done, "it is paused already")

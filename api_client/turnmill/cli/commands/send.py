@@ -101,6 +101,10 @@ def command(
         raise click.UsageError("Missing argument 'TEXT'; with --attach it may be left out.")
     if save_audio is not None:
         wait, reply_as = wait or not stream, reply_as or "audio"
+    if reply_as == "text" and save_audio is not None:
+        raise click.UsageError("There is nothing to be heard of a text: leave out --reply-as.")
+    if timeout is not None and not (wait or stream):
+        raise click.UsageError("Nothing is waited for: say --wait or --stream beside --timeout.")
     if to is not None and (wait or stream):
         raise click.UsageError("Nobody answers a note: leave out --wait and --stream.")
     options: Any = {

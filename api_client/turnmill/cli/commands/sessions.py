@@ -231,6 +231,8 @@ def deletion(*, session: str, as_json: bool) -> None:
 @json_option
 def keep_content(*, user: str, days: float | None, as_everybody: bool, as_json: bool) -> None:
     """Show, or set, for how long what is said in a user's sessions is kept; figures stay."""
+    if days is not None and as_everybody:
+        raise click.UsageError("--days sets what --as-everybody takes back: say one of them")
     with open_client() as client:
         before = client.sessions.content_kept(user)
         if days is not None or as_everybody:

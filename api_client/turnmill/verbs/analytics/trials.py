@@ -131,6 +131,11 @@ def _settings(value: object) -> dict[str, Any]:
 def _for_judge(judge: Judge | None, most: Decimal | None, share: object) -> Decimal | None:
     part = share_given(share)
     if judge is None or judge.kind is not JudgeKind.MODEL or most is None:
+        if part != JUDGES_SHARE:
+            raise InvalidInput(
+                "judge_share is a part of max_cost_usd, for a judging model",
+                hint='judge="model:openai/gpt-5-nano", and max_cost_usd=5',
+            )
         return None
     return (most * Decimal(str(part))).quantize(Decimal("1e-10"))
 
