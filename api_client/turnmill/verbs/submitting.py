@@ -105,6 +105,7 @@ class Submission:
             user_id=intake.name_or_none(user_id, name="user_id"),
             settings=checked_settings(settings),
         )
+        intake.refuse_strangers(self._defaults.settings)
         self._name = intake.name_or_none(name, name="name")
         form = None if format is None else check_name(format, name="format")
         self.file = BatchFile(

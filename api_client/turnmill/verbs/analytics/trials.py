@@ -35,7 +35,9 @@ from turnmill.store.trial_records import (
     TrialSummary,
 )
 from turnmill.verbs import intake
+from turnmill.verbs.installed import refuse_function, refuse_provider
 from turnmill.verbs.verb import Connection, Deed, Effect, Shown, Verb, single, transaction
+from turnmill.wire import JUDGES
 
 #: Turns of one trial.
 MOST_TURNS = 5_000
@@ -90,9 +92,10 @@ def asked(
         whose, _, wanted = wanted.partition("/")
         if not (whose and wanted):
             raise InvalidInput("model names no provider", hint=_HINT)
+    refuse_provider(whose, what="model")
     span: Any = since
     during = window(span, now=datetime.now(UTC))
-    who = judge_given(judge)
+    who = _judge(judge)
     most = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
     trial_id = UUID(str(new_id()))
     new = NewTrial(
@@ -116,6 +119,16 @@ def asked(
 
 def _name(model: str, trial_id: UUID) -> str:
     return f"{model[:150]}-{trial_id.hex[-8:]}"
+
+
+def _judge(value: object) -> Judge | None:
+    """Return who compares, if he can be found: when turns were asked, and paid, it is too late."""
+    found = judge_given(value)
+    if found is not None and found.kind is JudgeKind.MODEL:
+        refuse_provider(found.provider, what="judge")
+    if found is not None and found.kind is JudgeKind.EMBEDDING:
+        refuse_function(found.name, what="judge", group=JUDGES)
+    return found
 
 
 def _settings(value: object) -> dict[str, Any]:
