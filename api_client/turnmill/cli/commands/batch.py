@@ -229,11 +229,9 @@ def cancel(*, batch: str, yes: bool, as_json: bool) -> None:
     with open_client() as client:
         found = batch_of(client, batch)
         counts = found.counts
-        if counts.is_done:
-            say(f"nothing to do: it is {counts.state}")
-        else:
-            left = counts.accepted - counts.finished
-            confirm(f"Cancel {left} lines of batch {found.name}?", yes=yes)
+        left = counts.accepted - counts.finished
+        confirm(f"Cancel {left} lines of batch {found.name}?", yes=yes)
+        nothing_to_do(counts.is_done, f"it is {counts.state}")
         moved = found.cancel()
         after = found.counts
     spent = after.cost_usd
