@@ -288,6 +288,7 @@ def _assert_paid(system: System, double: EveryKind) -> None:
     assert estimated or charged == bill
     assert bill > 0 and sum(double.desk.paid.values()) == 4 * EACH
     _assert_each_turn_is_right(system)
+    _assert_nothing_was_left_out(system)
 
 
 def _assert_each_turn_is_right(system: System) -> None:
@@ -302,6 +303,20 @@ def _assert_each_turn_is_right(system: System) -> None:
     for turn_id, charged, estimated in rows:
         owed = executed[turn_id] * CENT
         assert charged == owed or (estimated and charged - estimated <= owed <= charged), turn_id
+
+
+def _assert_nothing_was_left_out(system: System) -> None:
+    """See that all that is mixed has been there."""
+    kinds = {one[0] for one in system.rows("SELECT DISTINCT kind FROM turnmill.attempts")}
+    assert kinds >= {"send", "check", "transcribe", "speak", "batch"}
+    for what in (
+        "compactions WHERE up_to_seq > 0",
+        "tool_calls WHERE step = 2",
+        "attempts WHERE outcome = 'lost'",
+        "attempts WHERE model = 'other' AND outcome = 'succeeded'",
+        "trial_lines WHERE verdict = 'judged'",
+    ):
+        assert system.rows(f"SELECT count(*) FROM turnmill.{what}") > [(0,)], what
 
 
 def _assert_refused_rightly(client: Client, mix: Mix) -> None:
