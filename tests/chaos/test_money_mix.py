@@ -90,10 +90,9 @@ class Mix:
         self.send(session, "who answers?")
 
     def streams(self, n: int) -> None:
-        cut = script(
-            faults=["ok", {"cut": 2}, "maybe_sent"][n % 3 : n % 3 + 1], latency=_between(n)
-        )
-        self.send(self.session(f"u{n % 4}"), "say it slowly", stream=True, metadata=cut)
+        faults = ([], [{"cut": 2}], ["maybe_sent"])[n % 3]
+        said = script(faults=faults, latency=_between(n))
+        self.send(self.session(f"u{n % 4}"), "say it slowly", stream=True, metadata=said)
 
     def compaction(self, n: int) -> None:
         session = self.session(
@@ -200,12 +199,28 @@ def looked_at(system: System) -> Iterator[list[Decimal]]:
             one.join()
 
 
-def hurt(system: System, workers: list[Child], dice: random.Random) -> None:
-    """Kill one worker after the other, wherever it is just then."""
-    for _ in range(KILLS):
-        time.sleep(dice.uniform(0.5, 2.5))
-        kill(workers.pop(dice.randrange(len(workers))))
-        workers.append(system.launch_worker(concurrency=10))
+class Killer:
+    """Kills one worker after the other, wherever it is just then.
+
+    From the thread that has launched them: they end with it.
+    """
+
+    def __init__(self, system: System, workers: list[Child]) -> None:
+        self._system = system
+        self._workers = workers
+        self._dice = random.Random(os.environ.get("TURNMILL_TEST_SEED", "1"))
+        self.left = KILLS
+
+    def strike(self) -> None:
+        """Let some time go by, and kill one, if any is still to be killed."""
+        time.sleep(self._dice.uniform(0.5, 2.5))
+        if not self.left:
+            return
+        self.left -= 1
+        kill(self._workers.pop(self._dice.randrange(len(self._workers))))
+        self._workers.append(self._system.launch_worker(concurrency=10))
+        if self.left % 3 == 0:  # most are not ready when they are killed: these are
+            self._system.await_ready(*self._workers)
 
 
 def unfinished(system: System) -> int:
@@ -232,7 +247,6 @@ def booked(system: System) -> tuple[Decimal, Decimal]:
 def test_a_mix_of_all_that_costs_money_is_charged_as_vendors_bill_it(
     system: System, double: EveryKind, tmp_path: Path
 ) -> None:
-    dice = random.Random(os.environ.get("TURNMILL_TEST_SEED", "1"))
     with system.client(files_url=str(tmp_path / "files")) as client:
         client.budgets.set(limit_usd="0.50", **EVERYBODY)
         client.budgets.set(user_id="poor", limit_usd=CENT * EACH / 2, period="total")
@@ -242,9 +256,7 @@ def test_a_mix_of_all_that_costs_money_is_charged_as_vendors_bill_it(
         with looked_at(system) as over:
             mix.all()
             mix.batches()
-            killer = threading.Thread(target=hurt, args=(system, workers, dice))
-            killer.start()
-            _let_all_end(system, client, killer)
+            _let_all_end(system, client, Killer(system, workers))
             until(lambda: not reserved(system), within=LEASE + timedelta(seconds=3))
         assert len(over) > 100 and max(over) <= 0
         _assert_paid(system, double)
@@ -255,25 +267,24 @@ EVERYBODY: dict[str, Any] = {"period": "total", "on_exceeded": "wait"}
 JUDGED: dict[str, Any] = {"judge": "model:mock/judge", "max_cost_usd": 5, "mode": "live"}
 
 
-def _let_all_end(system: System, client: Client, killer: threading.Thread) -> None:
+def _let_all_end(system: System, client: Client, killer: Killer) -> None:
     """Raise what everybody may spend, bit by bit, and begin a trial of what was answered by then.
 
     A limit is never lowered below what is spent already.
     """
     trial, limit = None, Decimal("0.50")
     ends = time.monotonic() + WITHIN.total_seconds()
-    while killer.is_alive() or unfinished(system) or trial is None:
+    while killer.left or unfinished(system) or trial is None:
         assert time.monotonic() < ends, client.lanes.loads()
         limit += Decimal("0.25")
         client.budgets.set(limit_usd=limit, **EVERYBODY)
-        time.sleep(1)
+        killer.strike()
         if trial is None and client.turns.list(states=["succeeded"], lane="interactive"):
             trial = client.trials.start("mock/another", sample=EACH, **JUDGED)
     client.trials.wait(trial, timeout=WITHIN)
     for one in ("live", "native"):
         client.batches.get(one).wait(timeout=WITHIN)
     until(lambda: not unfinished(system), within=WITHIN)
-    killer.join()
 
 
 def _assert_paid(system: System, double: EveryKind) -> None:

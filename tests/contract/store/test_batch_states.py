@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from tests import rows, steps
 from tests.batch_clients import batches_of
-from tests.budgeting import ask
+from tests.budgeting import ask, bound
 from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import InvalidInput, MoveRefused
 from turnmill.domain.states import FOR_BATCH, FOR_BUDGET, EventKind, Lane, TurnState
@@ -287,6 +287,20 @@ def test_a_batch_stops_before_it_costs_more_than_it_may_and_goes_on_with_a_highe
         steps.end(store, claim, S, cost_usd=Decimal("0.6"), budgeted=True)
     tend_batches(store)
     assert (batch.counts.state, batch.counts.cost_usd) == (BatchState.COMPLETED, Decimal("1.7"))
+
+
+def test_a_batch_whose_turns_wait_for_somebody_elses_budget_is_not_stopped_for_its_own(
+    store: Database, tmp_path: Path
+) -> None:
+    bound(store, "0.5", wait=True)
+    path = tmp_path / "jobs.jsonl"
+    path.write_text('{"text": "one", "user_id": "ada"}\n')
+    batch = batches_of(store).create(path, max_cost_usd=5)
+    (claim,) = [steps.take_one(store, turn) for turn in ids(store, batch)]
+    assert ask(store, claim, "0.6").found is Found.LATER
+    steps.end(store, claim, TurnState.QUEUED, waits_for=FOR_BUDGET)
+    tend_batches(store)
+    assert (batch.counts.state, batch.counts.paused_because) == (BatchState.RUNNING, None)
 
 
 def several(store: Database, tmp_path: Path, *, messages: int) -> Batch:
