@@ -219,8 +219,8 @@ class Killer:
         self.left -= 1
         kill(self._workers.pop(self._dice.randrange(len(self._workers))))
         self._workers.append(self._system.launch_worker(concurrency=10))
-        if self.left % 3 == 0:  # most are not ready when they are killed: these are
-            self._system.await_ready(*self._workers)
+        if self.left % 2 == 0:  # half of them are killed before they are ready
+            self._system.await_ready(self._workers[-1])
 
 
 def unfinished(system: System) -> int:
@@ -325,7 +325,7 @@ def _assert_nothing_was_left_out(system: System) -> None:
         "tool_calls WHERE step = 2",
         "attempts WHERE outcome = 'lost'",
         "attempts WHERE model = 'other' AND outcome = 'succeeded'",
-        "trial_lines WHERE verdict = 'judged'",
+        "attempts WHERE model IN ('another', 'judge') AND outcome = 'succeeded'",
     ):
         assert system.rows(f"SELECT count(*) FROM turnmill.{what}") > [(0,)], what
 
