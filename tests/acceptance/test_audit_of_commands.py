@@ -49,8 +49,12 @@ def test_of_every_command_it_is_said_whether_it_is_written_down_and_why_not() ->
 
 def failed(store: Database) -> TurnId:
     turn = steps.send(store, rows.start(store, user_id="ada")).turn_id
-    steps.end(store, steps.take_one(store, turn), TurnState.FAILED, error_code="x")
+    fail(store, turn)
     return turn
+
+
+def fail(store: Database, turn: TurnId) -> None:
+    steps.end(store, steps.take_one(store, turn), TurnState.FAILED, error_code="x")
 
 
 def asking(store: Database) -> TurnId:
@@ -68,7 +72,8 @@ def terminal(tmp_path: Path, database_url: str) -> Terminal:
     in_a_file(tmp_path / "keyring", "1")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/t.yaml").write_text("model: larger\n", encoding="utf-8")
-    (tmp_path / "jobs").write_text('{"user_id": "bob", "text": "hi"}\n', encoding="utf-8")
+    jobs = '{"user_id": "bob", "text": "hi"}\n{"user_id": "cem", "text": "hi"}\n'
+    (tmp_path / "jobs").write_text(jobs, encoding="utf-8")
     (tmp_path / "prices.json").write_text('{"mock/*": {"input": 1, "output": 1}}')
     return Terminal(
         tmp_path,
@@ -104,7 +109,9 @@ def named(terminal: Terminal) -> dict[str, str]:
     }
     with Client(settings=Settings(database_url=url, home=home)) as client:
         found["file"] = str(client.attachments.put(b"words", user_id="ada").id)
-        found["batch"] = str(client.batches.create(terminal.folder / "jobs", name="b").id)
+        batch = client.batches.create(terminal.folder / "jobs", name="b")
+        found["batch"] = str(batch.id)
+        fail(store, client.turns.list(batch=batch, user_id="cem")[0].id)
         found["schedule"] = str(client.schedules.create(session, "hi", cron="@yearly").id)
         for name, model in (("t", "small"), ("t", "large"), ("unused", "m")):
             client.templates.put(name, model=model)

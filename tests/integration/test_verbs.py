@@ -47,6 +47,12 @@ def closed(client: Client) -> Client:
     return client
 
 
+def limited(client: Client) -> Client:
+    """Let the mock be limited."""
+    client.limits.set(provider="mock", requests_per_minute=600)
+    return client
+
+
 def held(client: Client) -> Turn:
     turn = client.turns.list(states=["queued"])[-1]
     rows.run(client._executor.database, turn.id, TurnState.UNKNOWN)
@@ -177,7 +183,7 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Limits.set": lambda c, _: c.limits.set(provider="mock", requests_per_minute=600),
     "Limits.get": lambda c, _: c.limits.get(provider="mock"),
     "Limits.list": lambda c, _: c.limits.list(),
-    "Limits.remove": lambda c, _: c.limits.remove(provider="mock"),
+    "Limits.remove": lambda c, _: limited(c).limits.remove(provider="mock"),
     "Accounts.list": lambda c, _: c.accounts.list(),
     "Accounts.open": lambda c, _: closed(c).accounts.open(provider="mock"),
     "Webhooks.create": lambda c, _: hooked(c),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from importlib.metadata import EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,13 @@ def test_a_step_that_fails_is_tried_again_alone(client: Client, step: int, kind:
     assert kinds == expected[kind]
 
 
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let names be checked by workers alone, as where providers are not installed beside."""
+    monkeypatch.setattr("turnmill.verbs.installed.entry_points", lambda **_: EntryPoints())
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_a_speech_that_fails_for_good_leaves_the_words_and_a_retry_goes_on_there(
     client: Client,
 ) -> None:
@@ -156,6 +164,7 @@ def test_a_speech_that_fails_for_good_leaves_the_words_and_a_retry_goes_on_there
     assert done == ["transcribe", "send", "speak"], "neither is paid for again"
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_a_turn_that_is_retried_behind_others_takes_along_what_it_has_paid_for(
     client: Client,
 ) -> None:
@@ -248,6 +257,8 @@ def test_what_each_step_costs_counts_against_the_turns_limit(
         {"audio": "loud"},
         {"transcribe": "openai/"},
         {"transcribe": 1},
+        {"transcribe": "nobody/v1"},
+        {"audio_model": "nobody"},
         {"audio_model": "/tts-1"},
         {"voice": ""},
         {"voice_language": "english"},
@@ -281,6 +292,7 @@ def test_a_caller_cannot_say_that_a_sound_has_words(client: Client) -> None:
     assert turn.messages()[0].text == QUESTION
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_who_hears_and_who_speaks_may_be_somebody_else(client: Client) -> None:
     session = session_of(client, transcribe="nobody/v1")
     with pytest.raises(TurnFailed, match="provider_unknown"):

@@ -91,6 +91,11 @@ OF_BUDGETS: dict[str, Mutant] = {
         killed_by=f"{_IN_TIME}::test_a_period_that_is_over_begins_anew_and_late_calls_are_charged"
         "_to_the_one_before[postgres]",
     ),
+    "shares_are_noted_by_nobody": Mutant(
+        rule="whoever spends a share of a limit notes that somebody is to be told",
+        breaks=_settling("THEN COALESCE(b.wake_until, now())", "THEN b.wake_until"),
+        killed_by=f"{_IN_TIME}::test_each_share_of_a_limit_is_told_of_once_a_period[postgres]",
+    ),
     "nothing_is_owed": Mutant(
         rule="a claim owes for its calls before the last",
         breaks=instead(Holding, "owes", lambda self: None),

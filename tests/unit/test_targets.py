@@ -1,5 +1,6 @@
 """Who else may answer: what a session may say of it, and what each is asked with."""
 
+from importlib.metadata import EntryPoints
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from turnmill.domain.errors import InvalidInput
 from turnmill.domain.targets import Target, targets_in
 from turnmill.store.codec import StoredHistory
 from turnmill.store.records import Claim
-from turnmill.verbs import intake
+from turnmill.verbs import installed, intake
 from turnmill_worker.layers.targets import aimed, bits, moved, next_after, of_provider, targets_of
 
 OTHER = {"provider": "anthropic", "model": "claude-sonnet-4-5"}
@@ -89,8 +90,10 @@ def test_what_is_no_target_is_refused_with_a_hint(given: Any, said: str) -> None
 def test_where_only_workers_have_providers_any_name_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(intake, "_installed", frozenset)
+    monkeypatch.setattr(installed, "entry_points", lambda **_: EntryPoints())
     assert settings_of(fallback=["theirs/large"])["fallback"]
+    assert settings_of(settings={"audio_model": "theirs/tts"})
+    installed.refuse_function("theirs", what="judge", group="turnmill.judges")
 
 
 def test_fallback_is_given_once() -> None:

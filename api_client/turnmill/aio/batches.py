@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from uuid import UUID
 
 from turnmill.aio.attaching import async_bounded, async_lines_with_files
-from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.arguments import wait_seconds, wait_where
 from turnmill.domain.batch_estimates import BatchEstimate
 from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import (
@@ -278,7 +278,7 @@ class AsyncBatch:
         With `follow`, each line when it and all before it are final, until the last one is; at most
         for so long (seconds or timedelta), which raises BatchTimeout then.
         """
-        deadline = Deadline(wait_seconds(timeout))
+        deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
         async for page in self._followed(deadline) if follow else self._pages():
             for result in page:
                 yield result
@@ -304,7 +304,7 @@ class AsyncBatch:
         A link, a device and a FIFO are written through, never replaced. One that is followed is
         begun anew, and grows.
         """
-        deadline = Deadline(wait_seconds(timeout))
+        deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
         begin = partial(written_to, path_of(path), form=format, shape=shape, follow=follow)
         file = await async_aside(begin)
         try:
@@ -315,27 +315,30 @@ class AsyncBatch:
             file.close()
         return file.lines
 
-    async def pause(self) -> None:
+    async def pause(self) -> bool:
         """Let no further turn begin until `resume`; what runs comes to its end.
 
-        MoveRefused where the batch has ended, or is not sealed yet.
+        False where it is paused already; MoveRefused where it has ended, or is not sealed yet.
         """
-        await self._executor.run(batch_states.pause(self.id))
+        done = await self._executor.run(batch_states.pause(self.id))
         await self._in_pages(batch_states.hold_page)
+        return done
 
     async def resume(
         self,
         *,
         max_cost_usd: float | Decimal | str | None = None,
         deadline: datetime | timedelta | None = None,
-    ) -> None:
+    ) -> bool:
         """Let a paused batch go on, whatever has stopped it, and with other limits where given.
 
-        `deadline` is a moment, or as long from now. MoveRefused unless the batch is paused.
+        `deadline` is a moment, or as long from now. One that runs takes such limits, too; False
+        where it runs, and none is given. MoveRefused for any other.
         """
         again = batch_states.resume(self.id, max_cost_usd=max_cost_usd, deadline=deadline)
-        await self._executor.run(again)
+        done = await self._executor.run(again)
         await self._in_pages(batch_states.hold_page)
+        return done
 
     async def retry_failed(self) -> int:
         """Run failed and dead turns again, and return how many; those of archived sessions stay.

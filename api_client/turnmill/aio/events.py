@@ -77,12 +77,12 @@ class AsyncEvents:
         """
         await self._executor.run(events.add_reader(reader))
 
-    async def park_reader(self, reader: str, *, parked: bool = True) -> None:
+    async def park_reader(self, reader: str, *, parked: bool = True) -> bool:
         """Keep nothing for this reader alone any more, or again; what it misses will be a gap.
 
-        An observer that is parked is not told.
+        An observer that is parked is not told. Returns False where it is so already.
         """
-        await self._executor.run(events.park_reader(reader, parked=parked))
+        return await self._executor.run(events.park_reader(reader, parked=parked))
 
     async def remove_reader(self, reader: str) -> None:
         """Forget the reader. An observer that a worker still has begins again, with the oldest."""

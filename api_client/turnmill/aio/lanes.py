@@ -24,15 +24,19 @@ class AsyncLanes:
 
     async def pause(
         self, *, lane: str | None = None, provider: str | None = None, force: bool = False
-    ) -> None:
+    ) -> bool:
         """Start none of these turns any more; messages are still accepted, and what runs goes on.
 
-        It holds for every claim that begins after this call. Pausing twice is pausing once. Raises
-        InvalidInput for a provider that is neither installed here nor asked for by any session,
-        unless `force` says that it is meant.
+        It holds for every claim that begins after this call. Returns False where all of it was
+        paused already. Raises InvalidInput for a provider that is neither installed here nor asked
+        for by any session, unless `force` says that it is meant.
         """
-        await self._executor.run(lanes.pause(lane=lane, provider=provider, force=force))
+        return await self._executor.run(lanes.pause(lane=lane, provider=provider, force=force))
 
-    async def resume(self, *, lane: str | None = None, provider: str | None = None) -> None:
-        """Let these turns run again; dispatchers find what is due within about a second."""
-        await self._executor.run(lanes.resume(lane=lane, provider=provider))
+    async def resume(self, *, lane: str | None = None, provider: str | None = None) -> bool:
+        """Let these turns run again; dispatchers find what is due within about a second.
+
+        Returns False where none of it was paused. Raises InvalidInput for a provider that is not,
+        and that nobody has asked for, as `pause` does.
+        """
+        return await self._executor.run(lanes.resume(lane=lane, provider=provider))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from turnmill.aio.ended import async_when_ended
-from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.arguments import wait_where
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Running
 from turnmill.executor.task import AsyncExecutor, async_knowing
@@ -40,11 +40,11 @@ class AsyncLives:
         - `running`: what becomes of turns that have not ended: `refuse` raises MoveRefused, `wait`
           archives when they have ended, `cancel` cancels them first.
         - `timeout`: for how long their end is waited for (seconds or timedelta; None: without end);
-          then TurnTimeout is raised, and nothing is archived.
+          then TurnTimeout is raised, and nothing is archived. InvalidInput beside `refuse`.
         """
         from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
 
-        deadline = Deadline(wait_seconds(timeout))
+        deadline = _until(timeout, running)
         verb = partial(lifecycle.archive, session, running=running)
         return await async_when_ended(self._executor, verb, deadline)
 
@@ -126,7 +126,7 @@ class AsyncLives:
         """
         from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
 
-        deadline = Deadline(wait_seconds(timeout))
+        deadline = _until(timeout, running)
         options = intake.session_options(
             settings=settings, max_text_bytes=self._executor.settings.max_text_bytes
         )
@@ -188,3 +188,8 @@ class AsyncLives:
         from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
 
         return await self._executor.run(lifecycle.content_kept(user_id))
+
+
+def _until(timeout: object, running: object) -> Deadline:
+    waits = running != Running.REFUSE
+    return Deadline(wait_where(timeout, waits=waits, hint='running="wait", or "cancel"'))

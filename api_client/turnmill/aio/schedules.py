@@ -124,7 +124,10 @@ class AsyncSchedules:
         return await self._executor.run(schedules.pause(schedule))
 
     async def resume(self, schedule: ScheduleRef) -> Schedule:
-        """Make runs again, from now on: what went by while it was paused was not missed."""
+        """Make runs again, from now on: what went by while it was paused was not missed.
+
+        MoveRefused for one that is over.
+        """
         return await self._executor.run(schedules.resume(schedule))
 
     async def delete(self, schedule: ScheduleRef) -> None:

@@ -57,6 +57,12 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def nothing_to_do(is_so: bool, why: str) -> None:
+    """Say on stderr that a command has changed nothing, where that is so; it is no failure."""
+    if is_so:
+        say(f"nothing to do: {why}")
+
+
 def advise(line: str) -> None:
     """Say what can be typed next, on stderr."""
     say(as_typed(line))

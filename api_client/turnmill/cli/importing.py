@@ -96,13 +96,13 @@ def _import(
     if not script.turns:
         raise InvalidInput("nobody has answered anything in it", hint=_HINT)
     told.left_out += len(script.open)
-    if dry_run:
-        told.made += 1
-        return
     history = [message for turn in script.turns for message in turn]
     key = f"import:{hashlib.sha256(user.encode()).hexdigest()[:16]}:{line.digest}"
     if _stands(client, key):
         told.known += 1
+        return
+    if dry_run:
+        told.made += 1
         return
     client.sessions.create(
         user_id=user, key=key, system_prompt=line.said.system_prompt, history=history, **options

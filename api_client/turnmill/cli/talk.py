@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnmill.actor import os_user
+from turnmill.cli.beside import refuse_beside
 from turnmill.cli.short_ids import session_of
+from turnmill.domain.errors import Conflict
 from turnmill.show.terminal import tell
 from turnmill.show.wording import dollars, duration, percent, said, sources_of, tokens
 
@@ -67,13 +69,15 @@ def open_session(
 ) -> SessionRecord:
     """Return the session that is meant, a new one where none is named.
 
-    Raises SessionNotFound, or UsageError when a new one would lack a model.
+    Raises SessionNotFound, UsageError when a new one would lack a model, or what is of new ones is
+    said of one that stands, and Conflict where it stands with something else.
     """
     if session is not None and user is None:
+        refuse_beside("--session", *_OF_NEW, why="say --user, too, where it is to be made")
         return session_of(client, session)
     if model is None and template is None and provider not in (None, "mock"):
         raise click.UsageError(f"name a model of {provider} with --model")
-    return client.sessions.create(
+    found = client.sessions.create(
         user_id=os_user() if user is None else user,
         provider=provider,
         model=model,
@@ -84,6 +88,18 @@ def open_session(
         template=template,
         variables=dict(map(_variable, variables)) or None,
     )
+    given = {"provider": provider, "model": model, "system_prompt": system_prompt}
+    for name, one in given.items():
+        if one is not None and one != getattr(found, name):
+            raise Conflict(
+                f"the session stands, and its {name} is another one",
+                hint=f"leave --{name.replace('_', '-')} out, or take another --session",
+            )
+    return found
+
+
+#: What says something of a session that is made.
+_OF_NEW = ("provider", "model", "system_prompt", "adopt", "template", "variables", "fallback")
 
 
 #: Tiers that nothing is said of.

@@ -90,6 +90,14 @@ def wait_seconds(value: object) -> float | None:
     )
 
 
+def wait_where(value: object, *, waits: bool, hint: str) -> float | None:
+    """Return `wait_seconds` of what is waited for; raises InvalidInput where nothing is."""
+    found = wait_seconds(value)
+    if found is not None and not waits:
+        raise InvalidInput("timeout says how long to wait, and nothing is waited for", hint=hint)
+    return found
+
+
 def span(value: object, *, name: str, least: timedelta, most: timedelta) -> timedelta:
     """Return a timedelta of whole seconds within bounds."""
     if isinstance(value, timedelta) and least <= value <= most and not value.microseconds:

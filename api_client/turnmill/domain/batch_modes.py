@@ -82,11 +82,18 @@ def check_mode(asked: object) -> str:
     return asked
 
 
-def check_leftover(given: object) -> str:
-    """Return what becomes of lines that a vendor's batch has left; raises InvalidInput."""
+def check_leftover(given: object, *, mode: str) -> str:
+    """Return what becomes of lines that a vendor's batch has left; raises InvalidInput.
+
+    Also where the mode has none: call by call, nothing is left.
+    """
     if not isinstance(given, str) or given not in LEFTOVERS:
         raise InvalidInput(
             f"on_leftover must be one of {', '.join(LEFTOVERS)}", hint="on_leftover='live'"
+        )
+    if given != LEFTOVERS[0] and mode in (BatchMode.LIVE, BatchMode.FLEX):
+        raise InvalidInput(
+            f"mode {mode} leaves nothing for on_leftover", hint="mode='native', or 'auto'"
         )
     return given
 

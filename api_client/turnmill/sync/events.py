@@ -78,12 +78,12 @@ class Events:
         """
         self._executor.run(events.add_reader(reader))
 
-    def park_reader(self, reader: str, *, parked: bool = True) -> None:
+    def park_reader(self, reader: str, *, parked: bool = True) -> bool:
         """Keep nothing for this reader alone any more, or again; what it misses will be a gap.
 
-        An observer that is parked is not told.
+        An observer that is parked is not told. Returns False where it is so already.
         """
-        self._executor.run(events.park_reader(reader, parked=parked))
+        return self._executor.run(events.park_reader(reader, parked=parked))
 
     def remove_reader(self, reader: str) -> None:
         """Forget the reader. An observer that a worker still has begins again, with the oldest."""

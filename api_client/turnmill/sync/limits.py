@@ -53,6 +53,9 @@ class Limits:
         return self._executor.run(limits.list_limits())
 
     def remove(self, *, provider: str, model: str | None = None) -> None:
-        """Take the limit away, and what was learned of the same; whoever waits for it goes on."""
+        """Take the limit away, and what was learned of the same; whoever waits for it goes on.
+
+        Raises LimitNotFound where there is neither: that of a provider is none of its models.
+        """
         actor = actor_of(self._executor.settings)
         self._executor.run(limits.remove_limit(provider, model, actor=actor))

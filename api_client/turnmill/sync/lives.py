@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.arguments import wait_where
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Running
 from turnmill.executor.thread import Executor, knowing
@@ -41,11 +41,11 @@ class Lives:
         - `running`: what becomes of turns that have not ended: `refuse` raises MoveRefused, `wait`
           archives when they have ended, `cancel` cancels them first.
         - `timeout`: for how long their end is waited for (seconds or timedelta; None: without end);
-          then TurnTimeout is raised, and nothing is archived.
+          then TurnTimeout is raised, and nothing is archived. InvalidInput beside `refuse`.
         """
         from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
 
-        deadline = Deadline(wait_seconds(timeout))
+        deadline = _until(timeout, running)
         verb = partial(lifecycle.archive, session, running=running)
         return when_ended(self._executor, verb, deadline)
 
@@ -127,7 +127,7 @@ class Lives:
         """
         from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
 
-        deadline = Deadline(wait_seconds(timeout))
+        deadline = _until(timeout, running)
         options = intake.session_options(
             settings=settings, max_text_bytes=self._executor.settings.max_text_bytes
         )
@@ -189,3 +189,8 @@ class Lives:
         from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
 
         return self._executor.run(lifecycle.content_kept(user_id))
+
+
+def _until(timeout: object, running: object) -> Deadline:
+    waits = running != Running.REFUSE
+    return Deadline(wait_where(timeout, waits=waits, hint='running="wait", or "cancel"'))

@@ -125,7 +125,10 @@ class Schedules:
         return self._executor.run(schedules.pause(schedule))
 
     def resume(self, schedule: ScheduleRef) -> Schedule:
-        """Make runs again, from now on: what went by while it was paused was not missed."""
+        """Make runs again, from now on: what went by while it was paused was not missed.
+
+        MoveRefused for one that is over.
+        """
         return self._executor.run(schedules.resume(schedule))
 
     def delete(self, schedule: ScheduleRef) -> None:

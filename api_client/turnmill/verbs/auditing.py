@@ -103,7 +103,7 @@ def written_down(verb: Verb[T], *, actor: str) -> Verb[T]:
     def on(conn: Connection) -> Effect[T]:
         of, whose = _done_to(conn, deed)
         effect = verb.on(conn)
-        if deed.when(effect.result):
+        if effect.changed and deed.when(effect.result):
             action, figures = Action(deed.action), deed.figures
             of |= deed.made(effect.result)
             audited(conn, action, actor=actor, user_id=whose, objects=of, figures=figures)

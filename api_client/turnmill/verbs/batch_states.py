@@ -36,24 +36,24 @@ def bound(conn: Connection, batch_id: BatchId, limits: Limits) -> None:
     batch_moves.bound(conn, batch_id, **limits._asdict(), budget_id=new_id())
 
 
-def pause(batch_id: BatchId) -> Verb[None]:
-    """Let no further turn of it begin."""
+def pause(batch_id: BatchId) -> Verb[bool]:
+    """Let no further turn of it begin; False where it is paused already."""
 
-    def on(conn: Connection) -> Effect[None]:
-        batch_moves.pause(conn, batch_id)
-        return Effect(None)
+    def on(conn: Connection) -> Effect[bool]:
+        done = batch_moves.pause(conn, batch_id)
+        return Effect(done, changed=done)
 
     return transaction(on, does=Deed("paused", objects={"batch": batch_id}))
 
 
-def resume(batch_id: BatchId, *, max_cost_usd: object, deadline: object) -> Verb[None]:
-    """Let it go on."""
+def resume(batch_id: BatchId, *, max_cost_usd: object, deadline: object) -> Verb[bool]:
+    """Let it go on; False where it runs, and is bounded as it was."""
     limits = limits_given(max_cost_usd, deadline)
 
-    def on(conn: Connection) -> Effect[None]:
-        batch_moves.resume(conn, batch_id)
+    def on(conn: Connection) -> Effect[bool]:
+        done = batch_moves.resume(conn, batch_id) or limits != Limits(None, None)
         bound(conn, batch_id, limits)
-        return Effect(None)
+        return Effect(done, changed=done)
 
     return transaction(on, does=_resumed(batch_id, limits))
 
@@ -73,12 +73,12 @@ def _resumed(batch_id: BatchId, limits: Limits) -> Deed:
     return Deed("budget.set", objects=of, figures=figures, of_anybody=True)
 
 
-def mark_running_again(batch_id: BatchId) -> Verb[None]:
-    """Let it come to its end once more."""
+def mark_running_again(batch_id: BatchId) -> Verb[bool]:
+    """Let it come to its end once more; False where none of its turns has failed."""
 
-    def on(conn: Connection) -> Effect[None]:
-        batch_moves.mark_running_again(conn, batch_id)
-        return Effect(None)
+    def on(conn: Connection) -> Effect[bool]:
+        done = batch_moves.mark_running_again(conn, batch_id)
+        return Effect(done, changed=done)
 
     return transaction(on, does=Deed("batch.retried", objects={"batch": batch_id}))
 

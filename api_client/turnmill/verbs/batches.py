@@ -44,12 +44,12 @@ def results(batch_id: BatchId, *, after_line: int) -> Verb[list[BatchResult]]:
     )
 
 
-def mark_cancelled(batch_id: BatchId) -> Verb[None]:
-    """Accept no further line."""
+def mark_cancelled(batch_id: BatchId) -> Verb[bool]:
+    """Accept no further line; False where it has ended before."""
 
-    def on(conn: Connection) -> Effect[None]:
-        batch_moves.mark_cancelled(conn, batch_id)
-        return Effect(None)
+    def on(conn: Connection) -> Effect[bool]:
+        done = batch_moves.mark_cancelled(conn, batch_id)
+        return Effect(done, changed=done)
 
     return transaction(on, does=Deed("batch.cancelled", objects={"batch": batch_id}))
 

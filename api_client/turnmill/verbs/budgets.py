@@ -21,6 +21,11 @@ from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 _WHOSE = 'session=, user_id= or tag=("key", "value"), or none of them for everybody'
 
 
+#: Periods for which it is the same whose midnights count.
+_WITHOUT_MIDNIGHT = (Period.TURN, Period.TOTAL)
+_USUAL_ZONE = "UTC"
+
+
 class Whose:
     """Whose budget is meant, as a caller names it."""
 
@@ -80,6 +85,10 @@ def set_budget(
         "on_exceeded": one_of(OnExceeded, on_exceeded, name="on_exceeded"),
         "warn_at": warnings_given(warn_at),
     }
+    if given["period"] in _WITHOUT_MIDNIGHT and given["timezone"] != _USUAL_ZONE:
+        raise InvalidInput(
+            f"the period {given['period']} ends at no midnight", hint="leave timezone out"
+        )
     budget_id = new_id()
 
     def on(conn: Connection) -> Effect[Budget]:

@@ -94,11 +94,16 @@ def add_reader(reader: object) -> Verb[None]:
     return _doing(lambda conn: rows.add_reader(conn, name))
 
 
-def park_reader(reader: object, *, parked: object) -> Verb[None]:
-    """Keep nothing for it alone, or again."""
+def park_reader(reader: object, *, parked: object) -> Verb[bool]:
+    """Keep nothing for it alone, or again; False where it is so already."""
     name, is_parked = _named(reader), bool(parked)
     deed = Deed("reader.parked" if is_parked else "reader.released", objects={"reader": name})
-    return _doing(lambda conn: rows.park_reader(conn, name, parked=is_parked), deed)
+
+    def on(conn: Connection) -> Effect[bool]:
+        done = rows.park_reader(conn, name, parked=is_parked)
+        return Effect(done, changed=done)
+
+    return transaction(on, does=deed)
 
 
 def remove_reader(reader: object) -> Verb[None]:

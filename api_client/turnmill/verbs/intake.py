@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
-from importlib.metadata import entry_points
 from inspect import signature
 from typing import Any, cast
 from uuid import UUID
@@ -37,10 +36,9 @@ from turnmill.domain.session_settings import (
     tools_given,
 )
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, TurnState
-from turnmill.domain.targets import FALLBACK, targets_in
+from turnmill.domain.targets import FALLBACK
 from turnmill.new_ids import new_id
 from turnmill.store.records import NewSession
-from turnmill.wire import PROVIDERS
 
 #: Who answers, and by which model, where nothing is said: no vendor.
 MOCK = "mock"
@@ -82,6 +80,10 @@ SPOKEN: Mapping[str, Callable[[Any], Any]] = {
     "thread": partial(choice_given, name="thread"),
     "prompt": prompt_given,
 }
+
+
+#: Settings that name who else is asked, besides the session's own provider.
+_NAMING = frozenset({FALLBACK, "transcribe", "audio_model"})
 
 
 def new_session(
@@ -157,28 +159,16 @@ def session_options(
         options["settings"] = _joined(cast("dict[str, Any]", options["settings"]), more)
     elif more:
         options["more_settings"] = more
-    _refuse_unknown_targets(options.get("settings") or more)
+    refuse_strangers(options.get("settings") or more)
     return options
 
 
-def _refuse_unknown_targets(settings: object) -> None:
-    """Raise InvalidInput for a target whose provider is not installed, where providers are.
+def refuse_strangers(settings: Any) -> None:
+    """Raise InvalidInput where checked settings name somebody who is not installed here."""
+    if settings.keys() & _NAMING:
+        from turnmill.verbs import installed  # noqa: PLC0415  few name any
 
-    A session whose own provider is misspelt fails at once; a target would on the bad day.
-    """
-    targets = targets_in(settings)
-    known = _installed() if targets else frozenset()
-    unknown = [one.provider for one in targets if one.provider not in known]
-    if known and unknown:
-        raise InvalidInput(
-            f"fallback: no provider is named {unknown[0]!r} here",
-            hint=f"installed are {', '.join(sorted(known))}",
-        )
-
-
-def _installed() -> frozenset[str]:
-    """Return the providers that are installed beside this; none where only workers have them."""
-    return frozenset(entry_points(group=PROVIDERS).names)
+        installed.refuse_strangers(settings)
 
 
 def _joined(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,28 +22,28 @@ def paused() -> Verb[Pauses]:
     return single(lambda conn: Effect(pause_rows.read_pauses(conn)))
 
 
-def pause(*, lane: str | None, provider: str | None, force: bool) -> Verb[None]:
-    """Start none of these turns any more."""
+def pause(*, lane: str | None, provider: str | None, force: bool) -> Verb[bool]:
+    """Start none of these turns any more; False where that is so already."""
     named = _named(lane, provider)
 
-    def on(conn: Connection) -> Effect[None]:
+    def on(conn: Connection) -> Effect[bool]:
         if provider is not None and not force:
             refuse_unknown(conn, provider)
-        for kind, name in named:
-            pause_rows.pause(conn, kind=kind, name=name)
-        return Effect(None)
+        done = [pause_rows.pause(conn, kind=kind, name=name) for kind, name in named]
+        return Effect(any(done), changed=any(done))
 
     return transaction(on, does=Deed("paused", objects=dict(named)))
 
 
-def resume(*, lane: str | None, provider: str | None) -> Verb[None]:
-    """Let these turns run again."""
+def resume(*, lane: str | None, provider: str | None) -> Verb[bool]:
+    """Let these turns run again; False where none of them was paused."""
     named = _named(lane, provider)
 
-    def on(conn: Connection) -> Effect[None]:
-        for kind, name in named:
-            pause_rows.resume(conn, kind=kind, name=name)
-        return Effect(None)
+    def on(conn: Connection) -> Effect[bool]:
+        done = {kind: pause_rows.resume(conn, kind=kind, name=name) for kind, name in named}
+        if provider is not None and not done[pause_rows.PROVIDER]:
+            refuse_unknown(conn, provider)
+        return Effect(any(done.values()), changed=any(done.values()))
 
     return transaction(on, does=Deed("resumed", objects=dict(named)))
 

@@ -22,7 +22,7 @@ from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.sessions import bound_session, version_or_none
+from turnmill.verbs.sessions import bound_session, switching, version_or_none
 from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
 
@@ -37,11 +37,14 @@ def archive(session: SessionRef, *, running: object) -> Verb[Tried]:
     """Refuse messages from now on, or say which turn is to end before."""
     wanted = _running(running)
 
+    archived = switching(session, sessions.archive)
+
     def on(conn: Connection) -> Effect[Tried]:
         target = session_id(conn, session)
         if (last := rows.settle_open(conn, target, wanted)) is not None:
             return Effect(Tried(None, last))
-        return Effect(Tried(sessions.archive(conn, target), None))
+        done = archived(conn)
+        return Effect(Tried(done.result, None), changed=done.changed)
 
     deed = Deed("session.archived", session=session, when=lambda tried: tried.record is not None)
     return transaction(on, does=deed)
@@ -49,11 +52,12 @@ def archive(session: SessionRef, *, running: object) -> Verb[Tried]:
 
 def restore(session: SessionRef, backpressure: Backpressure) -> Verb[SessionRecord]:
     """Let an archived session take messages again."""
+    restored = switching(session, rows.restore)
 
     def on(conn: Connection) -> Effect[SessionRecord]:
-        record = rows.restore(conn, session_id(conn, session))
-        backpressure.note(record)
-        return Effect(record)
+        done = restored(conn)
+        backpressure.note(done.result)
+        return done
 
     return transaction(on, does=Deed("session.restored", session=session))
 

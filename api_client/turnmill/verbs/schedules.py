@@ -105,14 +105,24 @@ def find(*, session: SessionRef | None, after: object, limit: object) -> Verb[li
 def pause(schedule: object) -> Verb[Schedule]:
     """Make no runs until it is resumed."""
     wanted = schedule_id(schedule)
-    return _moving(lambda conn: rows.pause(conn, wanted), _done_to(wanted, "paused"), shows=_SHOWN)
+    return _switching(rows.pause, wanted, "paused")
 
 
 def resume(schedule: object) -> Verb[Schedule]:
     """Make runs again, from now on."""
     wanted = schedule_id(schedule)
-    deed = _done_to(wanted, "resumed")
-    return _moving(lambda conn: rows.resume(conn, wanted), deed, shows=_SHOWN)
+    return _switching(rows.resume, wanted, "resumed")
+
+
+def _switching(
+    switch: Callable[[Connection, UUID], Schedule], wanted: UUID, action: Done
+) -> Verb[Schedule]:
+    def on(conn: Connection) -> Effect[Schedule]:
+        before = rows.get(conn, wanted).paused
+        found = switch(conn, wanted)
+        return Effect(found, changed=found.paused is not before)
+
+    return transaction(on, does=_done_to(wanted, action), shows=_SHOWN)
 
 
 def delete(schedule: object) -> Verb[None]:

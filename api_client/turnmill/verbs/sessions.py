@@ -12,6 +12,7 @@ from turnmill.domain.session_settings import OBSERVERS
 from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.new_ids import new_id
 from turnmill.store.kept import Keeping, kept_of
+from turnmill.store.line.head import lock_sessions
 from turnmill.store.nouns import sessions as rows
 from turnmill.store.records import NewSession, SessionRecord
 from turnmill.store.rules.wanted import seen
@@ -47,6 +48,11 @@ def create(
     `history` are turns, as `histories` has checked them.
     """
     limit = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
+    if history and new.adopted is not None:
+        raise InvalidInput(
+            "a thread that is adopted has a history of its own, at its vendor",
+            hint="leave out history, or adopt",
+        )
 
     def on(conn: Connection) -> Effect[SessionRecord]:
         record = rows.create(conn, new)
@@ -146,17 +152,34 @@ def version_or_none(if_version: object) -> int | None:
 
 def pause(session: SessionRef) -> Verb[SessionRecord]:
     """Start no turn of the session."""
-    return transaction(_of(session, rows.pause), does=Deed("paused", session=session))
+    on = switching(session, rows.pause)
+    return transaction(on, does=Deed("paused", session=session))
 
 
 def resume(session: SessionRef) -> Verb[SessionRecord]:
     """Let the turns of a paused session run again."""
+    on = switching(session, rows.resume)
+
+    def with_head(conn: Connection) -> Effect[SessionRecord]:
+        done = on(conn)
+        return done._replace(heads=rows.head_of(conn, done.result.id))
+
+    return transaction(with_head, does=Deed("resumed", session=session))
+
+
+def switching(
+    session: SessionRef, switch: Callable[[Connection, SessionId], SessionRecord]
+) -> Callable[[Connection], Effect[SessionRecord]]:
+    """Return what gives the session another status, and tells whether it had that before."""
 
     def on(conn: Connection) -> Effect[SessionRecord]:
         target = session_id(conn, session)
-        return Effect(rows.resume(conn, target), rows.head_of(conn, target))
+        lock_sessions(conn, [target])
+        before = rows.get(conn, target).status
+        record = switch(conn, target)
+        return Effect(record, changed=record.status is not before)
 
-    return transaction(on, does=Deed("resumed", session=session))
+    return on
 
 
 def begin_with(

@@ -97,7 +97,7 @@ class Submission:
         self._secret = b""
         self._observers = observers_given(observers) or []
         self._mode = check_mode(mode)
-        self._on_leftover = check_leftover(on_leftover)
+        self._on_leftover = check_leftover(on_leftover, mode=self._mode)
         self._providers: set[str] = set()  #: of lines with sessions of their own
         self._defaults = Defaults(
             provider=intake.name_or_none(provider, name="provider"),
@@ -105,6 +105,7 @@ class Submission:
             user_id=intake.name_or_none(user_id, name="user_id"),
             settings=checked_settings(settings),
         )
+        intake.refuse_strangers(self._defaults.settings)
         self._name = intake.name_or_none(name, name="name")
         form = None if format is None else check_name(format, name="format")
         self.file = BatchFile(

@@ -64,6 +64,7 @@ class Effect(NamedTuple, Generic[T]):
 
     result: T
     heads: Sequence[Head] = ()  #: due now: tell a worker when this is committed
+    changed: bool = True  #: else it was so before: nothing was done that is to be written down
 
 
 class Shown(NamedTuple):

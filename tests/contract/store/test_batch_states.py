@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from tests import rows, steps
 from tests.batch_clients import batches_of
-from tests.budgeting import ask
+from tests.budgeting import ask, bound
 from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import InvalidBatchFile, InvalidInput, MoveRefused
 from turnmill.domain.states import FOR_BATCH, FOR_BUDGET, EventKind, Lane, TurnState
@@ -316,6 +316,20 @@ def test_the_first_turn_that_fails_for_want_of_a_price_stops_a_batch_with_a_limi
     batch.resume()
     tend_batches(store)
     assert batch.counts.state is BatchState.RUNNING
+
+
+def test_a_batch_whose_turns_wait_for_somebody_elses_budget_is_not_stopped_for_its_own(
+    store: Database, tmp_path: Path
+) -> None:
+    bound(store, "0.5", wait=True)
+    path = tmp_path / "jobs.jsonl"
+    path.write_text('{"text": "one", "user_id": "ada", "model": "gpt-4.1-mini"}\n')
+    batch = batches_of(store).create(path, max_cost_usd=5, provider="openai")
+    (claim,) = [steps.take_one(store, turn) for turn in ids(store, batch)]
+    assert ask(store, claim, "0.6").found is Found.LATER
+    steps.end(store, claim, TurnState.QUEUED, waits_for=FOR_BUDGET)
+    tend_batches(store)
+    assert (batch.counts.state, batch.counts.paused_because) == (BatchState.RUNNING, None)
 
 
 def several(store: Database, tmp_path: Path, *, messages: int) -> Batch:

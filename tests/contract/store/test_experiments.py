@@ -142,7 +142,15 @@ def test_one_runs_with_a_template_at_a_time(store: Database, template: str) -> N
 
 @pytest.mark.parametrize(
     "wrong",
-    [{}, {"model": "x", "share": 1}, {"model": "x", "share": True}, {"settings": {"timeout": -1}}],
+    [
+        {},
+        {"model": "x", "share": 1},
+        {"model": "x", "share": True},
+        {"settings": {"timeout": -1}},
+        {"provider": "nobody", "model": "x"},
+        {"settings": {"fallback": ["nobody/x"]}},
+        {"settings": {"audio_model": "nobody"}},
+    ],
 )
 def test_what_is_no_experiment_is_refused(
     store: Database, template: str, wrong: dict[str, Any]

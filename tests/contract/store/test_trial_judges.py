@@ -33,6 +33,11 @@ MINUTE = timedelta(minutes=1)
 A_MOMENT = timedelta(seconds=0.05)
 
 
+@pytest.fixture(autouse=True)
+def _a_package_registers_the_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnmill.verbs.analytics.trials.refuse_function", lambda *_, **__: None)
+
+
 class Crash(Exception):
     """The worker was killed here."""
 

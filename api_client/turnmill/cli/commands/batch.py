@@ -13,7 +13,15 @@ import click
 from turnmill.cli import FAILED, INTERRUPTED, OK, PARTIAL, STILL_RUNNING
 from turnmill.cli.ages import Age
 from turnmill.cli.awaited import what_stops_batch
-from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
+from turnmill.cli.beside import refuse_beside
+from turnmill.cli.context import (
+    advise,
+    confirm,
+    json_option,
+    nothing_to_do,
+    open_client,
+    yes_option,
+)
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.json_settings import object_of
 from turnmill.cli.listing import page_options, print_page
@@ -49,6 +57,10 @@ def command() -> None:
     """
 
 
+#: What `client.batches.create` is told, and an estimate is not; and `--watch`.
+_OF_SUBMITTING = ("name", "mode", "on_leftover", "reuse", "max_cost_usd", "deadline", "watch")
+
+
 @command.command("submit")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--name", help="What the batch is known by.  [default: file name and content]")
@@ -81,23 +93,20 @@ def command() -> None:
 def submit(
     *,
     file: str,
-    name: str | None,
     provider: str | None,
     model: str | None,
     user_id: str | None,
     settings: str | None,
     form: str | None,
     columns: tuple[str, ...],
-    mode: str,
-    on_leftover: str,
-    reuse: bool,
-    max_cost_usd: str | None,
-    deadline: timedelta | None,
     dry_run: bool,
     watch: bool,
     as_json: bool,
+    **how: Any,
 ) -> int:
     """Submit FILE (- is stdin). After a crash the same command goes on where it stopped."""
+    if dry_run:
+        refuse_beside("--dry-run", *_OF_SUBMITTING, why="it says what each mode would cost anew")
     said: dict[str, Any] = {
         "provider": provider,
         "model": model,
@@ -117,14 +126,9 @@ def submit(
             with drawn_lines(what="submitted") as draw:
                 batch = client.batches.create(
                     source,
-                    mode=mode,
-                    on_leftover=on_leftover,
-                    name=name,
-                    reuse=reuse,
-                    max_cost_usd=max_cost_usd,
-                    deadline=deadline,
                     on_accepted=draw,
                     **said,
+                    **how,
                 )
         except KeyboardInterrupt:
             say("what was submitted stays; the same command goes on where this one stopped")
@@ -234,6 +238,7 @@ def cancel(*, batch: str, yes: bool, as_json: bool) -> None:
         counts = found.counts
         left = counts.accepted - counts.finished
         confirm(f"Cancel {count(left, 'line')} of batch {found.name}?", yes=yes)
+        nothing_to_do(counts.is_done, f"it is {counts.state}")
         moved = found.cancel()
         after = found.counts
     spent = after.cost_usd
@@ -251,7 +256,7 @@ def pause(*, batch: str, as_json: bool) -> None:
     """Begin no further turn; what runs comes to its end."""
     with open_client() as client:
         found = batch_of(client, batch)
-        found.pause()
+        nothing_to_do(not found.pause(), "it is paused already")
     print_outcome("paused", {"id": found.id, "state": "paused"}, as_json=as_json)
 
 
@@ -266,7 +271,8 @@ def resume(
     """Go on, whatever had stopped it."""
     with open_client() as client:
         found = batch_of(client, batch)
-        found.resume(max_cost_usd=max_cost_usd, deadline=deadline)
+        done = found.resume(max_cost_usd=max_cost_usd, deadline=deadline)
+    nothing_to_do(not done, "it is not paused")
     print_outcome("goes on", {"id": found.id, "state": "running"}, as_json=as_json)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnmill.cli import OK
+from turnmill.cli.beside import is_typed
 from turnmill.cli.context import advise, code_of, json_option, open_client, say, show_error
 from turnmill.cli.talk import conversation_options, line_about, open_session, tell_reply
 from turnmill.cli.waiting import spinner
@@ -45,10 +46,13 @@ def command(*, stream: bool, as_json: bool, **conversation: Any) -> int:
     Ctrl-C cancels a message that is being answered. With a pipe as stdin, replies go to stdout and
     all else to stderr; with --json, each reply is one object.
     """
+    asked = stream and is_typed("stream")
+    if asked and as_json:
+        raise click.UsageError("each reply is one object with --json: leave out --stream")
     is_tty = sys.stdin.isatty()
     with open_client() as client:
         session = open_session(client, **conversation)
-        streams = stream and sys.stdout.isatty() and not as_json
+        streams = asked or (stream and sys.stdout.isatty() and not as_json)
         chat = Chat(client, session, as_json=as_json, streams=streams)
         if is_tty:
             say(f"{session.provider} {session.model}, session {session.id}\n{_HELP}\n")

@@ -16,7 +16,7 @@ from turnmill.cli.ages import Age
 from turnmill.cli.context import advise, confirm, json_option, say, yes_option
 from turnmill.cli.groups import CommandGroup
 from turnmill.domain.auditing import Action
-from turnmill.domain.errors import DataKeyMissing, InvalidInput
+from turnmill.domain.errors import DataKeyMissing, InvalidInput, UserNotFound
 from turnmill.show.tables import print_json
 from turnmill.show.wording import count
 
@@ -95,6 +95,8 @@ def rotate(*, master: bool, user: str | None) -> None:
     Turns go on meanwhile. It may be ended at any point: `turnmill encryption reseal`, or upkeep,
     goes on from there. What the old keys have sealed stays readable throughout.
     """
+    if master and user is not None:
+        raise click.UsageError("a master key is everybody's: leave out --user")
     if master:
         _add_master()
         return
@@ -106,6 +108,8 @@ def rotate(*, master: bool, user: str | None) -> None:
         keys = _keys(database)
         owners = {Owner(one.user, one.scope) for one in keys.store.ls()}
         chosen = [one for one in sorted(owners) if user is None or one.user == user]
+        if user is not None and not chosen:
+            raise UserNotFound("no data key is of such a user", hint="`turnmill encryption ls`")
         _write_down(database, Action.KEYS_ROTATED, user_id=user, keys=len(chosen))
         for owner in chosen:
             keys.rotate(owner)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
+from turnmill.cli.context import confirm, json_option, nothing_to_do, open_client, say, yes_option
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import MOST
 from turnmill.cli.short_ids import session_of
@@ -88,7 +88,8 @@ def readers(*, as_json: bool) -> None:
 def park(*, reader: str, undo: bool) -> None:
     """Keep nothing for a reader alone; what it misses will be a gap. An observer is not told."""
     with open_client() as client:
-        client.events.park_reader(reader, parked=not undo)
+        done = client.events.park_reader(reader, parked=not undo)
+    nothing_to_do(not done, "it is so already")
     tell(f"{on_one_line(reader)} {'reads again' if undo else 'is parked'}")
 
 

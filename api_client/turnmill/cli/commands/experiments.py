@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from turnmill.cli.context import json_option, open_client
+from turnmill.cli.context import json_option, nothing_to_do, open_client
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.json_settings import object_of
 from turnmill.cli.listing import page_options, print_page
@@ -96,5 +96,7 @@ def result(*, experiment: str, as_json: bool) -> None:
 def stop(*, experiment: str, as_json: bool) -> None:
     """Let new sessions be as their template says; those that took part stay as they are."""
     with open_client() as client:
-        found = client.experiments.stop(experiment_of(client, experiment))
+        before = experiment_of(client, experiment)
+        found = client.experiments.stop(before)
+    nothing_to_do(before.stopped_at is not None, "it is over already")
     print_experiment(found, as_json=as_json)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from turnmill.cli.beside import refuse_beside
 from turnmill.cli.context import advise, confirm, json_option, yes_option
 from turnmill.cli.waiting import working
 from turnmill.show.tables import print_json
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from turnmill.store.schema.migrate import Migrated
+
+
+_OF_UPGRADES = (
+    *("revision", "finish", "pooled_roles"),
+    *("runtime_role", "viewer_role", "producer_role", "auditor_role", "analyst_role"),
+)
 
 
 @click.command("migrate")
@@ -63,6 +70,7 @@ def command(
     from turnmill.store.schema import migrate
     from turnmill.store.schema.revision import revision_of
 
+    _refuse_beside(downgrade)
     settings = settings_of_home()
     urls = role_urls_of_home(settings)
     url, schema = urls.owner or settings.database_url, settings.schema
@@ -94,6 +102,11 @@ def command(
         if any(roles.values()):
             migrate.grant(url, schema=schema, **roles)
     _report(url, schema, before=before, as_json=as_json)
+
+
+def _refuse_beside(downgrade: str | None) -> None:
+    if downgrade is not None:
+        refuse_beside("--downgrade", *_OF_UPGRADES, why="it goes back, and lets nobody in")
 
 
 def _report(url: str, schema: str, *, before: str | None, as_json: bool) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from turnmill.cli.context import json_option, open_client
+from turnmill.cli.beside import refuse_beside
+from turnmill.cli.context import json_option, nothing_to_do, open_client
 from turnmill.cli.groups import CommandGroup
 from turnmill.domain.states import Lane
 from turnmill.show.lanes_view import print_brakes, print_lanes
@@ -54,8 +55,11 @@ def ls(*, as_json: bool) -> None:
 @json_option
 def pause(*, lane: str | None, provider: str | None, force: bool, as_json: bool) -> None:
     """Start no turn of a lane or provider; messages are still accepted, and what runs goes on."""
+    if provider is None:
+        refuse_beside("--lane alone", "force", why="it is of a --provider")
     with open_client() as client:
-        client.lanes.pause(lane=lane, provider=provider, force=force)
+        done = client.lanes.pause(lane=lane, provider=provider, force=force)
+        nothing_to_do(not done, "it is paused already")
         print_brakes(client.lanes.paused(), as_json=as_json)
 
 
@@ -65,7 +69,8 @@ def pause(*, lane: str | None, provider: str | None, force: bool, as_json: bool)
 def resume(*, lane: str | None, provider: str | None, as_json: bool) -> None:
     """Let its turns run again."""
     with open_client() as client:
-        client.lanes.resume(lane=lane, provider=provider)
+        done = client.lanes.resume(lane=lane, provider=provider)
+        nothing_to_do(not done, "it is not paused")
         print_brakes(client.lanes.paused(), as_json=as_json)
 
 

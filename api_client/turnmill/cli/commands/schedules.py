@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
+from zoneinfo import ZoneInfo
 
 import click
 
-from turnmill.cli.context import confirm, json_option, open_client, yes_option
+from turnmill.cli.context import confirm, json_option, nothing_to_do, open_client, yes_option
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import schedule_of, session_of
+from turnmill.domain.budgets import time_zone
 from turnmill.domain.crons import Missed
 from turnmill.domain.errors import InvalidInput
 from turnmill.show.schedule_view import SCHEDULES, print_removed, print_schedule
 
 _MISSED = [one.value for one in Missed]
-_MOMENT = "2026-12-24T18:00 (UTC, unless it says +01:00)"
+_MOMENT = "2026-12-24T18:00 (by --timezone, unless it says +01:00)"
 
 schedule_argument = click.argument("schedule", metavar="SCHEDULE")
 
@@ -49,7 +51,13 @@ def ls(*, session: str | None, limit: int, after: str | None, as_json: bool) -> 
 @click.argument("text")
 @click.option("--cron", metavar="FIELDS", help='Such as "30 9 * * mon-fri", or @daily.')
 @click.option("--at", metavar="MOMENT", help=f"Once: {_MOMENT}")
-@click.option("--timezone", default="UTC", show_default=True, metavar="NAME", help="Of the cron.")
+@click.option(
+    "--timezone",
+    default="UTC",
+    show_default=True,
+    metavar="NAME",
+    help="Of the cron, and of moments.",
+)
 @click.option("--until", metavar="MOMENT", help="Not later than this.")
 @click.option(
     "--missed",
@@ -82,9 +90,9 @@ def create(
             session_of(client, session),
             text,
             cron=cron,
-            at=_moment(at, "--at"),
+            at=_moment(at, "--at", timezone),
             timezone=timezone,
-            until=_moment(until, "--until"),
+            until=_moment(until, "--until", timezone),
             missed=missed,
             key=key,
             lane=lane,
@@ -108,7 +116,9 @@ def show(*, schedule: str, text: bool, as_json: bool) -> None:
 def pause(*, schedule: str, as_json: bool) -> None:
     """Make no runs until it is resumed."""
     with open_client() as client:
-        found = client.schedules.pause(schedule_of(client, schedule))
+        before = schedule_of(client, schedule)
+        found = client.schedules.pause(before)
+    nothing_to_do(found.paused is before.paused, "it is paused already")
     print_schedule(found, text=False, as_json=as_json)
 
 
@@ -118,7 +128,9 @@ def pause(*, schedule: str, as_json: bool) -> None:
 def resume(*, schedule: str, as_json: bool) -> None:
     """Make runs again, from now on."""
     with open_client() as client:
-        found = client.schedules.resume(schedule_of(client, schedule))
+        before = schedule_of(client, schedule)
+        found = client.schedules.resume(before)
+    nothing_to_do(found.paused is before.paused, "it is not paused")
     print_schedule(found, text=False, as_json=as_json)
 
 
@@ -135,11 +147,13 @@ def delete(*, schedule: str, yes: bool, as_json: bool) -> None:
     print_removed(found, as_json=as_json)
 
 
-def _moment(typed: str | None, option: str) -> datetime | None:
+def _moment(typed: str | None, option: str, timezone: str) -> datetime | None:
     if typed is None:
         return None
     try:
         found = datetime.fromisoformat(typed)
     except ValueError:
         raise InvalidInput(f"{option} is no moment", hint=_MOMENT) from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
+    return (
+        found if found.tzinfo is not None else found.replace(tzinfo=ZoneInfo(time_zone(timezone)))
+    )

@@ -105,6 +105,10 @@ def command(
     if save_audio is not None:
         _require_a_place(save_audio)  # before anything is sent
         wait, reply_as = wait or not stream, reply_as or "audio"
+    if reply_as == "text" and save_audio is not None:
+        raise click.UsageError("There is nothing to be heard of a text: leave out --reply-as.")
+    if timeout is not None and not (wait or stream):
+        raise click.UsageError("Nothing is waited for: say --wait or --stream beside --timeout.")
     if to is not None and (wait or stream):
         raise click.UsageError("Nobody answers a note: leave out --wait and --stream.")
     options: Any = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,6 +15,7 @@ from turnmill.cli.context import (
     code_of,
     confirm,
     json_option,
+    nothing_to_do,
     open_client,
     yes_option,
 )
@@ -32,6 +33,9 @@ from turnmill.show.session_view import (
 from turnmill.show.tables import print_outcome
 from turnmill.show.terminal import on_one_line, tell
 from turnmill.show.wording import count, duration
+
+if TYPE_CHECKING:
+    from turnmill.store.records import SessionRecord
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -108,7 +112,7 @@ def archive(*, session: str, running: str, timeout: float | None, as_json: bool)
     with open_client() as client:
         found = session_of(client, session)
         archived = client.sessions.archive(found, running=running, timeout=timeout)
-        print_status(archived, as_json=as_json)
+        _tell_status(found, archived, as_json=as_json)
 
 
 @command.command("restore")
@@ -117,7 +121,8 @@ def archive(*, session: str, running: str, timeout: float | None, as_json: bool)
 def restore(*, session: str, as_json: bool) -> None:
     """Let an archived session take messages again."""
     with open_client() as client:
-        print_status(client.sessions.restore(session_of(client, session)), as_json=as_json)
+        found = session_of(client, session)
+        _tell_status(found, client.sessions.restore(found), as_json=as_json)
 
 
 @command.command("fork")
@@ -181,7 +186,8 @@ def import_file(*, path: str, user: str | None, as_json: bool, **options: Any) -
 def pause(*, session: str, as_json: bool) -> None:
     """Start no turn of the session until it is resumed; messages are still accepted."""
     with open_client() as client:
-        print_status(client.sessions.pause(session_of(client, session)), as_json=as_json)
+        found = session_of(client, session)
+        _tell_status(found, client.sessions.pause(found), as_json=as_json)
 
 
 @command.command("resume")
@@ -190,7 +196,8 @@ def pause(*, session: str, as_json: bool) -> None:
 def resume(*, session: str, as_json: bool) -> None:
     """Let the turns of a paused session run again."""
     with open_client() as client:
-        print_status(client.sessions.resume(session_of(client, session)), as_json=as_json)
+        found = session_of(client, session)
+        _tell_status(found, client.sessions.resume(found), as_json=as_json)
 
 
 @command.command("delete")
@@ -225,11 +232,20 @@ def deletion(*, session: str, as_json: bool) -> None:
 @json_option
 def keep_content(*, user: str, days: float | None, as_everybody: bool, as_json: bool) -> None:
     """Show, or set, for how long what is said in a user's sessions is kept; figures stay."""
+    if days is not None and as_everybody:
+        raise click.UsageError("--days sets what --as-everybody takes back: say one of them")
     with open_client() as client:
+        before = client.sessions.content_kept(user)
         if days is not None or as_everybody:
             kept = None if days is None else timedelta(seconds=round(days * 86_400))
+            nothing_to_do(kept == before, "that is so already")
             client.sessions.keep_content(user, kept)
         kept = client.sessions.content_kept(user)
     told = "as everybody's" if kept is None else duration(kept)
     document = {"user_id": user, "keep_content": kept}
     print_outcome(f"content of {on_one_line(user)}: {told}", document, as_json=as_json)
+
+
+def _tell_status(before: SessionRecord, after: SessionRecord, *, as_json: bool) -> None:
+    nothing_to_do(before.status is after.status, f"it is {after.status} already")
+    print_status(after, as_json=as_json)

@@ -6,7 +6,15 @@ from functools import partial
 
 import click
 
-from turnmill.cli.context import advise, confirm, json_option, open_client, say, yes_option
+from turnmill.cli.context import (
+    advise,
+    confirm,
+    json_option,
+    nothing_to_do,
+    open_client,
+    say,
+    yes_option,
+)
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import session_of
@@ -76,7 +84,10 @@ def diff(*, before: str, after: str | None, as_json: bool) -> None:
 def roll_back(*, name: str, version: int, as_json: bool) -> None:
     """Let an earlier version be current again, for sessions that are made from now on."""
     with open_client() as client:
-        print_current(client.templates.roll_back(name, to=version), as_json=as_json)
+        before = client.templates.get(name)
+        found = client.templates.roll_back(name, to=version)
+    nothing_to_do(before.version == found.version, "that is the current one")
+    print_current(found, as_json=as_json)
 
 
 @command.command("sessions")

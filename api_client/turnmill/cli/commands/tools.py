@@ -142,11 +142,13 @@ def submit(*, turn_id: str, call_id: str | None, output: str, error: bool, as_js
         said = _from_stdin(client.settings.max_text_bytes) if output == "-" else output
         turn = turn_of(client, turn_id)
         (wanted,) = _meant(turn, call_id, waits_for=FOR_TOOL, every=False)
+        waits = wanted in _waiting(turn, FOR_TOOL)
         if error:
             turn.submit_tool_outputs(errors={wanted: said})
         else:
             turn.submit_tool_outputs({wanted: said})
-        _tell(turn, wanted, "submitted: the model is told", as_json=as_json)
+        told = "submitted: the model is told" if waits else _SAID_BEFORE
+        _tell(turn, wanted, told, as_json=as_json)
 
 
 def _decide(
@@ -158,13 +160,17 @@ def _decide(
     by: str | None,
     as_json: bool,
 ) -> int:
-    """Act on one call, or on all that wait; what one refuses does not keep the others from it."""
+    """Act on one call, or on all that wait; what one refuses does not keep the others from it.
+
+    The same again is no error: that nothing was done then, is said.
+    """
     if every and call_id is not None:
         raise click.UsageError("name a call, or say --all")
     who = os_user() if by is None else by
     with open_client() as client:
         turn = turn_of(client, turn_id)
         meant = _meant(turn, call_id, waits_for=FOR_APPROVAL, every=every)
+        waiting = _waiting(turn, FOR_APPROVAL)
         done = 0
         for one in meant:
             try:
@@ -175,8 +181,16 @@ def _decide(
                 say(f"{one}  {error} [{error.code}]")
                 continue
             done += 1
+            sentence = sentence if one in waiting else _SAID_BEFORE
             _tell(turn, one, sentence, as_json=as_json)
     return code_of(done, wanted=len(meant))
+
+
+_SAID_BEFORE = "nothing to do: that was said before"
+
+
+def _waiting(turn: Turn, waits_for: str) -> set[str]:
+    return {one.call_id for one in turn.tool_calls() if one.waits_for == waits_for}
 
 
 def _meant(turn: Turn, typed: str | None, *, waits_for: str, every: bool) -> list[str]:

@@ -8,6 +8,7 @@ import click
 
 from turnmill.cli import INTERRUPTED, OK, STILL_RUNNING
 from turnmill.cli.awaited import what_stops
+from turnmill.cli.beside import refuse_beside
 from turnmill.cli.context import advise, json_option, open_client
 from turnmill.cli.json_settings import object_of
 from turnmill.cli.waiting import explaining
@@ -64,6 +65,12 @@ def command(
     Turns are drawn by chance among those with a reply, and asked with their history as it stood
     then, in the bulk lane. The sessions that they are of are not touched.
     """
+    if dry_run:
+        of_starting = ("max_cost_usd", "judge_share", "mode", "name", "watch")
+        refuse_beside("--dry-run", *of_starting, why="it says what each mode would cost")
+    if max_cost_usd is None or not (judge or "").startswith("model:"):
+        why = "it is the part of --max-cost-usd that a judging model may spend"
+        refuse_beside("this judge", "judge_share", why=why)
     what: dict[str, Any] = {
         "provider": provider,
         "sample": sample,

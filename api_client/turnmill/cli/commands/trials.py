@@ -7,7 +7,7 @@ from functools import partial
 import click
 
 from turnmill.cli import OK, STILL_RUNNING
-from turnmill.cli.context import confirm, json_option, open_client, yes_option
+from turnmill.cli.context import confirm, json_option, nothing_to_do, open_client, yes_option
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import trial_of
@@ -73,5 +73,6 @@ def cancel(*, trial: str, yes: bool, as_json: bool) -> None:
     with open_client() as client:
         found = trial_of(client, trial)
         confirm(f"Cancel trial {found.name}?", yes=yes)
+        nothing_to_do(found.is_over, f"it is {found.state}")
         over = client.trials.cancel(found)
         print_trial(over, client.trials.summary(over), as_json=as_json)

@@ -13,6 +13,7 @@ import click
 from turnmill.cli import PARTIAL
 from turnmill.cli.ages import Age
 from turnmill.cli.awaited import what_holds
+from turnmill.cli.beside import is_typed
 from turnmill.cli.context import code_of, confirm, json_option, open_client, say, yes_option
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import page_options, print_page
@@ -203,8 +204,8 @@ def _move(
     """Act on the turns that are named, or on all that the filters let through."""
     if bool(turn_ids) == every:
         raise click.UsageError("name turns by their ids, or say --all")
-    if turn_ids and any(given.values()):
-        raise click.UsageError("filters go with --all")
+    if turn_ids and (any(given.values()) or is_typed("states") or is_typed("limit")):
+        raise click.UsageError("filters and --limit go with --all")
     with open_client() as client:
         if not every:
             return _each(client, turn_ids, act, as_json=as_json)

@@ -34,6 +34,7 @@ TurnmillError
 │   ├── TurnNotFound
 │   ├── BatchNotFound
 │   ├── BudgetNotFound
+│   ├── LimitNotFound
 │   ├── AttachmentNotFound
 │   ├── TemplateNotFound
 │   ├── TrialNotFound
@@ -109,6 +110,7 @@ from turnmill.domain.errors.callers import (
     InvalidBill,
     InvalidInput,
     InvalidText,
+    LimitNotFound,
     MoveRefused,
     NotAParticipant,
     NotFound,
@@ -200,6 +202,7 @@ __all__ = [
     "InvalidText",
     "InvalidTool",
     "KeyMissing",
+    "LimitNotFound",
     "MaybeSent",
     "MissingExtra",
     "MoveRefused",

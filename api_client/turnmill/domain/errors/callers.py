@@ -129,6 +129,13 @@ class BudgetNotFound(NotFound):
     hint = "`turnmill budget ls` lists them"
 
 
+class LimitNotFound(NotFound):
+    """Nothing limits this provider, or this model of it."""
+
+    code = "limit_not_found"
+    hint = "`turnmill limits ls` lists them: one of a model is removed with its name"
+
+
 class AttachmentNotFound(NotFound):
     """The user has no such attachment, or no longer."""
 

@@ -5,11 +5,11 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
-from turnmill.store.rules.charging import Booking, book
+from turnmill.store.rules.charging import Booking, book, is_beyond_share
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.named_turns import still_in
 from turnmill.store.schema.tables import sessions, turns
@@ -20,14 +20,16 @@ _A_WHILE = timedelta(minutes=10)
 
 
 def has_news() -> ColumnElement[bool]:
-    """Return whether so much of a budget is spent that somebody is to be told."""
-    return budgets.c.spent_usd >= budgets.c.tell_usd
+    """Return whether so much of a budget is spent that somebody is to be told.
+
+    Whoever charges it so far notes it in `wake_until`, by which it is found.
+    """
+    return and_(budgets.c.wake_until.is_not(None), is_beyond_share())
 
 
 def to_be_tended() -> ColumnElement[bool]:
-    """Return whether there is such a budget, or one that was changed."""
-    changed = budgets.c.wake_until.is_not(None)
-    return select(budgets.c.id).where(or_(has_news(), changed)).exists()
+    """Return whether there is such a budget, or one that was changed, by an index of those."""
+    return select(budgets.c.id).where(budgets.c.wake_until.is_not(None)).exists()
 
 
 def charge_lost(conn: Connection, turn_ids: Collection[TurnId]) -> None:

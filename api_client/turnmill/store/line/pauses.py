@@ -32,13 +32,16 @@ def read_pauses(conn: Connection) -> Pauses:
     )
 
 
-def pause(conn: Connection, *, kind: str, name: str) -> None:
-    """Start no turn of the lane or provider any more. Pausing twice is pausing once."""
+def pause(conn: Connection, *, kind: str, name: str) -> bool:
+    """Start no turn of the lane or provider any more; False where that is so already."""
     known = select(pauses.c.name).where(pauses.c.kind == kind, pauses.c.name == name)
-    if conn.execute(known).first() is None:
-        conn.execute(insert(pauses).values(kind=kind, name=name))
+    if conn.execute(known).first() is not None:
+        return False
+    conn.execute(insert(pauses).values(kind=kind, name=name))
+    return True
 
 
-def resume(conn: Connection, *, kind: str, name: str) -> None:
-    """Let its turns run again."""
-    conn.execute(delete(pauses).where(pauses.c.kind == kind, pauses.c.name == name))
+def resume(conn: Connection, *, kind: str, name: str) -> bool:
+    """Let its turns run again; False where it was not paused."""
+    gone = delete(pauses).where(pauses.c.kind == kind, pauses.c.name == name)
+    return conn.execute(gone).rowcount > 0

@@ -3,6 +3,7 @@
 from sqlalchemy import Select, and_, or_, select
 
 from turnmill.domain.batches import BatchMode, BatchState
+from turnmill.store.schema.batch_tables import to_be_tended
 from turnmill.store.schema.tables import batches
 
 #: Lines of these that no turn was made of will have none.
@@ -17,7 +18,7 @@ def unfed(*, native: bool = False) -> Select[tuple[object]]:
         batches.c.sealed_at.is_not(None),
         is_native if native else ~is_native,
     )
-    left = batches.c.fed_line < batches.c.last_line
+    left = and_(to_be_tended(), batches.c.fed_line < batches.c.last_line)
     if native:
         return select(batches).where(left, runs)
     return select(batches).where(left, or_(runs, batches.c.state.in_(ENDING)))

@@ -44,32 +44,39 @@ class Page:
     heads: Sequence[Head]  #: due now: announce them
 
 
-def mark_cancelled(conn: Connection, batch_id: BatchId) -> None:
-    """Make no further turn of it; one that has ended stays as it is. Raises BatchNotFound."""
+def mark_cancelled(conn: Connection, batch_id: BatchId) -> bool:
+    """Make no further turn of it; one that has ended stays, and False. Raises BatchNotFound."""
     locked(conn, batch_id)
     goes_on = (batches.c.id == batch_id, batches.c.state.not_in(sorted(OVER)))
     values = {"state": BatchState.CANCELLED, "paused_because": None, "cancelled_at": db_now()}
-    conn.execute(update(batches).where(*goes_on).values(**values))
+    return conn.execute(update(batches).where(*goes_on).values(**values)).rowcount > 0
 
 
-def pause(conn: Connection, batch_id: BatchId) -> None:
-    """Let no further turn of it begin. Raises BatchNotFound, and MoveRefused unless it runs."""
+def pause(conn: Connection, batch_id: BatchId) -> bool:
+    """Let no further turn of it begin; False where it is paused.
+
+    Raises BatchNotFound, and MoveRefused where it does not run.
+    """
     locked(conn, batch_id)
-    if not batch_pauses.pause(conn, batch_id, None):
-        state = _state(conn, batch_id)
-        if state is not BatchState.PAUSED:
-            raise MoveRefused(f"a batch that is {state} cannot be paused", hint="it does not run")
+    if batch_pauses.pause(conn, batch_id, None):
+        return True
+    state = _state(conn, batch_id)
+    if state is not BatchState.PAUSED:
+        raise MoveRefused(f"a batch that is {state} cannot be paused", hint="it does not run")
+    return False
 
 
-def resume(conn: Connection, batch_id: BatchId) -> None:
-    """Let it go on. Raises BatchNotFound, and MoveRefused unless it is paused, or runs."""
+def resume(conn: Connection, batch_id: BatchId) -> bool:
+    """Let it go on; False where it runs. Raises BatchNotFound, and MoveRefused for any other."""
     locked(conn, batch_id)
-    if not batch_pauses.resume(conn, batch_id):
-        state = _state(conn, batch_id)
-        if state is not BatchState.RUNNING:
-            raise MoveRefused(
-                f"a batch that is {state} cannot be resumed", hint="only a paused one can"
-            )
+    if batch_pauses.resume(conn, batch_id):
+        return True
+    state = _state(conn, batch_id)
+    if state is not BatchState.RUNNING:
+        raise MoveRefused(
+            f"a batch that is {state} cannot be resumed", hint="only a paused one can"
+        )
+    return False
 
 
 def hold_page(conn: Connection, batch_id: BatchId) -> Page | None:
@@ -102,11 +109,12 @@ def _state(conn: Connection, batch_id: BatchId) -> BatchState:
     return BatchState(conn.scalars(query).one())
 
 
-def mark_running_again(conn: Connection, batch_id: BatchId) -> None:
-    """Let the batch come to its end once more, before its failed turns run again.
+def mark_running_again(conn: Connection, batch_id: BatchId) -> bool:
+    """Let the batch come to its end once more, before its failed turns run again; False: none has.
 
-    Raises BatchNotFound, MoveRefused where it was cut short: what it lacks is no failure; and
-    BatchPurged where its lines went.
+    Then one that has ended stays so, and nobody is told of its end again. Raises BatchNotFound,
+    MoveRefused where it was cut short: what it lacks is no failure; and BatchPurged where its lines
+    went.
     """
     if locked(conn, batch_id).purged_at is not None:
         raise BatchPurged("the lines of the batch are gone: its time was over")
@@ -116,9 +124,12 @@ def mark_running_again(conn: Connection, batch_id: BatchId) -> None:
             f"the batch is {state}: its failed turns do not run again by it",
             hint="retry its turns one by one, or submit the file under another name",
         )
+    if not _any_again(conn, batch_id):
+        return False
     if state in OVER:
         again = {"state": BatchState.RUNNING, "ended_at": None, "told_at": None}
         conn.execute(update(batches).where(batches.c.id == batch_id).values(**again))
+    return True
 
 
 def cancel_page(conn: Connection, batch_id: BatchId, *, limit: int = 500) -> Page | None:
@@ -154,8 +165,7 @@ def retry_page(
     Those of archived sessions, and those of which no content is left, stay as they are. None means
     that there is none left.
     """
-    failed = turns.c.state.in_(_RETRYABLE) & sessions.c.status.in_(_OPEN) & ~is_gone()
-    found = _page(conn, batch_id, failed, after_line=after_line, limit=limit)
+    found = _page(conn, batch_id, _again(), after_line=after_line, limit=limit)
     if not found:
         return None
     of_sessions = {SessionId(row.session_id) for row in found}
@@ -172,6 +182,17 @@ def retry_page(
         with suppress(UnreadableRow):  # it stays as it is; the others run
             heads += _retry(conn, TurnId(turn_id), new_id=new_id)
     return Page(last_line=found[-1].batch_line, moved=again.turns + len(rest), heads=heads)
+
+
+def _any_again(conn: Connection, batch_id: BatchId) -> bool:
+    mine = turns.c.batch_id == batch_id, turns.c.batch_line > 0
+    found = select(turns.c.id).join(sessions, sessions.c.id == turns.c.session_id)
+    return conn.execute(found.where(*mine, _again()).limit(1)).first() is not None
+
+
+def _again() -> ColumnElement[bool]:
+    """Return which turns run again."""
+    return turns.c.state.in_(_RETRYABLE) & sessions.c.status.in_(_OPEN) & ~is_gone()
 
 
 def _page(

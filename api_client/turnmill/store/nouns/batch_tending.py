@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, update
 
 from turnmill.domain.batches import BatchState
+from turnmill.domain.budgets import Scope
 from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import FOR_ACCOUNT, FOR_BUDGET, TurnState, sources_of
 from turnmill.store.line.endings import end_turns
 from turnmill.store.line.head import skipping_busy
+from turnmill.store.nouns.awaited_budgets import awaited
 from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.nouns.batch_ends import end_if_over
 from turnmill.store.nouns.batch_pauses import (
@@ -97,7 +99,7 @@ def _now(conn: Connection, row: Any) -> BatchState:
 def _reason_to_stop(conn: Connection, row: Any) -> str | None:
     batch_id = BatchId(row.id)
     waits_for = stands_still(conn, batch_id)
-    if waits_for == FOR_BUDGET and row.max_cost_usd is not None:
+    if waits_for == FOR_BUDGET and row.max_cost_usd is not None and _is_its_own(conn, batch_id):
         return BEYOND_ITS_COST
     if waits_for == FOR_ACCOUNT and (code := refusal_for_good(conn, batch_id)) is not None:
         return code
@@ -108,6 +110,14 @@ def _reason_to_stop(conn: Connection, row: Any) -> str | None:
     if is_limited and failed_unpriced(conn, batch_id):
         return UNPRICED
     return failing_code(conn, batch_id)
+
+
+def _is_its_own(conn: Connection, batch_id: BatchId) -> bool:
+    """Tell whether it is the batch's own budget that its turns wait for: the others begin anew."""
+    waiting = select(turns.c.id).where(is_open(batch_id), turns.c.waits_for == FOR_BUDGET)
+    turn_id = conn.scalar(waiting.limit(1))
+    found = None if turn_id is None else awaited(conn, [turn_id]).get(turn_id)
+    return found is not None and found.name.startswith(f"{Scope.BATCH} ")
 
 
 def _goes_on(conn: Connection, row: Any) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Select,
     and_,
     delete,
+    func,
     insert,
     or_,
     select,
@@ -29,6 +30,7 @@ from turnmill.store.line.head import lock_sessions, move_lines, skipping_busy
 from turnmill.store.line.reserving import begin_periods
 from turnmill.store.readable import readable
 from turnmill.store.records import Moved
+from turnmill.store.rules.charging import is_beyond_share
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.tables import sessions, turns
@@ -310,7 +312,8 @@ def let_go(conn: Connection, *, limit: int = 500) -> Moved:
     moved = wake(conn, or_(*map(_waiting_for, flagged)), limit=limit)
     done = [row.id for row in flagged if row.late]
     if done and moved.turns < limit:
-        over = and_(budgets.c.id.in_(done), budgets.c.wake_until <= db_now())
+        told = func.coalesce(~is_beyond_share(), true())  # or it is found by nobody who tells
+        over = and_(budgets.c.id.in_(done), budgets.c.wake_until <= db_now(), told)
         conn.execute(delete(budgets).where(over, budgets.c.scope == Scope.GONE))
         conn.execute(update(budgets).where(over).values(wake_until=None))
     return moved

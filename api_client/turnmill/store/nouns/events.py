@@ -113,16 +113,15 @@ def remove_reader(conn: Connection, name: str) -> None:
     unsubscribe(conn, name)
 
 
-def park_reader(conn: Connection, name: str, *, parked: bool = True) -> None:
-    """Let nothing be kept for this reader alone, or again; what it misses will be a gap.
-
-    One that was parked because it failed begins with what it failed at.
-    """
-    _reader(conn, name)
+def park_reader(conn: Connection, name: str, *, parked: bool = True) -> bool:
+    """Keep nothing for this reader alone, or again: what it misses is a gap. False: it is so."""
+    if _reader(conn, name).parked is parked:
+        return False
     values: dict[str, Any] = {"parked": parked, "parked_because": None}
     if not parked:
         values |= {"tries": 0, "owner": None, "free_at": None}
     conn.execute(update(event_readers).where(event_readers.c.name == name).values(values))
+    return True
 
 
 def read(conn: Connection, name: str, *, limit: int = 500) -> list[Event]:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, select, update
 
 from turnmill.domain import pacing
+from turnmill.domain.errors import LimitNotFound
 from turnmill.domain.pacing import Answer, Ask, Given, Rates
 from turnmill.store.engine import engine_of
 from turnmill.store.schema.limit_tables import limits, permits
@@ -115,8 +116,13 @@ def list_limits(conn: Connection) -> list[LimitRecord]:
 
 
 def remove_limit(conn: Connection, provider: str, model: str) -> None:
-    """Take the limit away, and what was learned of the same; the vendor may say it again."""
-    conn.execute(delete(limits).where(limits.c.provider == provider, limits.c.model == model))
+    """Take the limit away, and what was learned of the same; the vendor may say it again.
+
+    Raises LimitNotFound where there is neither.
+    """
+    gone = delete(limits).where(limits.c.provider == provider, limits.c.model == model)
+    if not conn.execute(gone).rowcount:
+        raise LimitNotFound()
     mine = (permits.c.provider == provider, permits.c.model == model)
     conn.execute(delete(permits).where(*mine))
     tell(conn)

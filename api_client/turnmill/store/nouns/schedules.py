@@ -149,8 +149,11 @@ def resume(conn: Connection, schedule_id: UUID) -> Schedule:
     """Make runs again, from now on: what went by meanwhile was not missed.
 
     Nor was the only moment of one that runs once, unless an error had paused it, and no caller.
+    Raises MoveRefused for one that is over.
     """
     row = _locked(conn, schedule_id)
+    if not row.paused and row.next_at is None:
+        raise MoveRefused("the schedule is over", hint="make another one")
     if row.paused:
         now = _now(conn)
         next_at = _next(dict(row._mapping), now=now)

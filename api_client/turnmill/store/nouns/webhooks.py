@@ -1,6 +1,6 @@
 """Webhooks: addresses that are told of events, and the log of what was sent there."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -141,8 +141,10 @@ def replay(
     """Send again what was sent, by ids of deliveries or by when it happened; return how many.
 
     Raises MoveRefused for more than may wait: what happens meanwhile would be missed.
+    Raises InvalidInput where one of those ids is not in its log.
     """
     get(conn, webhook_id)
+    _refuse_strangers(conn, webhook_id, set(delivery_ids))
     which: list[ColumnElement[bool]] = []
     if delivery_ids:
         which.append(deliveries.c.id.in_(delivery_ids))
@@ -164,6 +166,18 @@ def _require_room(conn: Connection, webhook_id: UUID, *which: Any) -> None:
         raise MoveRefused(
             f"more than {MOST_WAITING} deliveries would wait",
             hint="a shorter time, since= and until=, and the next one when these are sent",
+        )
+
+
+def _refuse_strangers(conn: Connection, webhook_id: UUID, delivery_ids: Set[UUID]) -> None:
+    if not delivery_ids:
+        return
+    mine = (deliveries.c.webhook_id == webhook_id, deliveries.c.id.in_(delivery_ids))
+    known = set(conn.scalars(select(deliveries.c.id).where(*mine)))
+    if gone := sorted(map(str, delivery_ids - known)):
+        raise InvalidInput(
+            f"{len(gone)} of the deliveries are not in the webhook's log, or no longer",
+            hint=f"{gone[0]} is none; `turnmill webhooks log WEBHOOK` lists them",
         )
 
 

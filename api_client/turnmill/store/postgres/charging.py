@@ -171,7 +171,8 @@ def part(*, verdicts: str) -> str:
 ), paid AS (
     UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd - x.reserved,
         spent_usd = b.spent_usd + x.spent, estimated_usd = b.estimated_usd + x.estimated,
-        last_turn_id = x.turn_id
+        last_turn_id = x.turn_id, wake_until = CASE WHEN b.spent_usd + x.spent >= b.tell_usd
+            THEN COALESCE(b.wake_until, now()) ELSE b.wake_until END
     FROM money JOIN (
         SELECT budget_id, period, sum(reserved) AS reserved, sum(spent) AS spent,
             sum(estimated) AS estimated, (array_agg(turn_id))[1] AS turn_id

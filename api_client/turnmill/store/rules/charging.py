@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, sel
 
 from turnmill.domain.budgets import Period
 from turnmill.store.schema.budget_tables import budgets
+from turnmill.store.types import db_now
 
 _NOTHING = literal(0)
 
@@ -104,5 +105,17 @@ def book(conn: Connection, bookings: Sequence[Booking]) -> None:
                 spent_usd=row.spent_usd + sum(one.spent for one in now),
                 estimated_usd=row.estimated_usd + sum(one.estimated for one in now),
                 last_turn_id=now[-1].turn_id,
+                wake_until=noted(row, sum(one.spent for one in now)),
             )
         )
+
+
+def noted(row: Any, spent: Any) -> ColumnElement[Any]:
+    """Return until when somebody is to look at a budget of which so much more is spent."""
+    reached = row.tell_usd is not None and row.spent_usd + spent >= row.tell_usd
+    return func.coalesce(budgets.c.wake_until, db_now()) if reached else budgets.c.wake_until
+
+
+def is_beyond_share() -> ColumnElement[bool]:
+    """Return whether a share of the limit is spent of which nobody was told."""
+    return budgets.c.spent_usd >= budgets.c.tell_usd

@@ -112,6 +112,11 @@ _BEGUN = text("ended_at IS NULL AND state <> 'submitting'")
 Index("ix_batches_begun", batches.c.id, postgresql_where=_BEGUN, sqlite_where=_BEGUN)
 
 
+# Where somebody wants to hear of ends, these are few; where nobody does, nobody looks for them.
+_UNTOLD = text("told_at IS NULL AND ended_at IS NOT NULL")
+Index("ix_batches_untold", batches.c.id, postgresql_where=_UNTOLD, sqlite_where=_UNTOLD)
+
+
 def to_be_tended() -> ColumnElement[bool]:
     """Return which batches have begun, and have not ended yet: they have an index of their own."""
     begun: ColumnElement[str] = literal_column("'submitting'")

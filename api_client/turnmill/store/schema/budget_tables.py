@@ -12,6 +12,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
 
 from turnmill.domain.budgets import OnExceeded, Period, Scope
@@ -42,7 +43,8 @@ budgets = Table(
     Column("forgotten_usd", Numeric(20, 10), nullable=False, server_default="0"),  # without rows
     Column("told", Float, nullable=False, server_default="0"),  # the last share that was told of
     Column("tell_usd", Numeric(20, 10)),  # spent from which on there is something to tell; NULL: no
-    Column("wake_until", Timestamp),  # till then, who waits for it is to look again
+    # Till then, who waits for it is to look again; and as long as there is something to tell of it.
+    Column("wake_until", Timestamp),
     Column("last_turn_id", Uuid),  # that was charged
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("updated_at", Timestamp, nullable=False, server_default=db_now()),
@@ -54,6 +56,10 @@ budgets = Table(
     # A row is changed with every group of calls: it is to stay on its page.
     postgresql_with={"fillfactor": "50"},
 )
+
+# Those that somebody has to look at: of all others a look each second reads nothing.
+_CHANGED = text("wake_until IS NOT NULL")
+Index("ix_budgets_changed", budgets.c.id, postgresql_where=_CHANGED, sqlite_where=_CHANGED)
 
 # What a claim of a turn has taken from a budget; its own limit is a budget under the turn's id. No
 # foreign keys: it outlives the rows of the turn, until upkeep adds it to `forgotten_usd`.

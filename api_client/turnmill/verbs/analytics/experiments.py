@@ -16,6 +16,7 @@ from turnmill.store.analytics.experiments import ArmOf
 from turnmill.store.nouns import templates
 from turnmill.store.trial_records import ExperimentRecord, ExperimentResult, NewExperiment
 from turnmill.verbs import intake
+from turnmill.verbs.installed import refuse_provider
 from turnmill.verbs.refs import SessionRef, session_id
 from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
@@ -57,6 +58,9 @@ def start(
         settings=found,
         share=share_given(share),
     )
+    if new.provider is not None:
+        refuse_provider(new.provider, what="provider")
+    intake.refuse_strangers(found)
     if not (found or new.version or new.provider or new.model):
         raise InvalidInput("the other set-up is the usual one", hint=_HINT)
 
@@ -85,7 +89,8 @@ def stop(experiment: object) -> Verb[ExperimentRecord]:
     wanted = _ref(experiment)
 
     def on(conn: Connection) -> Effect[ExperimentRecord]:
-        return Effect(rows.stop(conn, rows.get(conn, wanted).id))
+        before = rows.get(conn, wanted)
+        return Effect(rows.stop(conn, before.id), changed=before.stopped_at is None)
 
     return transaction(on, does=Deed("experiment.stopped", made=_as_object))
 

@@ -35,7 +35,9 @@ from turnmill.store.trial_records import (
     TrialSummary,
 )
 from turnmill.verbs import intake
+from turnmill.verbs.installed import refuse_function, refuse_provider
 from turnmill.verbs.verb import Connection, Deed, Effect, Shown, Verb, single, transaction
+from turnmill.wire import JUDGES
 
 #: Turns of one trial.
 MOST_TURNS = 5_000
@@ -90,9 +92,10 @@ def asked(
         whose, _, wanted = wanted.partition("/")
         if not (whose and wanted):
             raise InvalidInput("model names no provider", hint=_HINT)
+    refuse_provider(whose, what="model")
     span: Any = since
     during = window(span, now=datetime.now(UTC))
-    who = judge_given(judge)
+    who = _judge(judge)
     most = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
     trial_id = UUID(str(new_id()))
     new = NewTrial(
@@ -118,6 +121,16 @@ def _name(model: str, trial_id: UUID) -> str:
     return f"{model[:150]}-{trial_id.hex[-8:]}"
 
 
+def _judge(value: object) -> Judge | None:
+    """Return who compares, if he can be found: when turns were asked, and paid, it is too late."""
+    found = judge_given(value)
+    if found is not None and found.kind is JudgeKind.MODEL:
+        refuse_provider(found.provider, what="judge")
+    if found is not None and found.kind is JudgeKind.EMBEDDING:
+        refuse_function(found.name, what="judge", group=JUDGES)
+    return found
+
+
 def _settings(value: object) -> dict[str, Any]:
     found = checked_settings(value)
     if taken := sorted(found.keys() & set(NOT_TAKEN)):
@@ -131,6 +144,11 @@ def _settings(value: object) -> dict[str, Any]:
 def _for_judge(judge: Judge | None, most: Decimal | None, share: object) -> Decimal | None:
     part = share_given(share)
     if judge is None or judge.kind is not JudgeKind.MODEL or most is None:
+        if part != JUDGES_SHARE:
+            raise InvalidInput(
+                "judge_share is a part of max_cost_usd, for a judging model",
+                hint='judge="model:openai/gpt-5-nano", and max_cost_usd=5',
+            )
         return None
     return (most * Decimal(str(part))).quantize(Decimal("1e-10"))
 
@@ -268,7 +286,8 @@ def mark_cancelled(trial: object) -> Verb[TrialRecord]:
     wanted = _ref(trial)
 
     def on(conn: Connection) -> Effect[TrialRecord]:
-        return Effect(rows.mark_cancelled(conn, rows.get(conn, wanted).id))
+        before = rows.get(conn, wanted)
+        return Effect(rows.mark_cancelled(conn, before.id), changed=not before.is_over)
 
     return transaction(on, does=Deed("trial.cancelled", made=lambda one: {"trial": one.id}))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from turnmill.cli.beside import refuse_beside
 from turnmill.cli.context import json_option, open_client
 from turnmill.show.usage_view import print_report
 
@@ -72,8 +73,13 @@ def report(
     With --since, --until, --zone, --thorough, or a file to write, a whole report: compared with the
     time before, and with what stands out.
     """
+    whole = bool(since or until or html or csv or parquet or thorough or zone != "UTC")
+    if whole:
+        refuse_beside("what makes a whole report", "by", "refresh", why="it has all of them")
+    if since:
+        refuse_beside("--since", "days", why="both say when it begins")
     with open_client() as client:
-        if since or until or html or csv or parquet or thorough or zone != "UTC":
+        if whole:
             asked = _Window(
                 since=since or f"{days}d",
                 until=until,
