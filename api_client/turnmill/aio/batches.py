@@ -86,8 +86,7 @@ class AsyncBatches:
         - `on_leftover`: what becomes of lines that a vendor's batch has left, since it expired,
           say: they run by themselves (`live`), or in the `next` one.
         - `columns`: of a table, which column a field stands in: `{"text": "prompt"}`.
-        - `reuse`: a line takes the answer that an equal one has of an earlier batch of the same
-          `user_id`, and costs nothing.
+        - `reuse`: a line takes the answer of an equal one in a batch of the same user, at no cost.
         - `max_cost_usd`: it is paused before it costs more; lines of models without a price are
           refused. `deadline`, a moment or as long from now: what has not begun by then expires.
         - `observers` are told of the batch and its turns, besides those that are told of all.
@@ -300,9 +299,8 @@ class AsyncBatch:
         - `follow`: lines are added as they finish, each after all before it, until the last one
           has; at most for `timeout`, which raises BatchTimeout then.
 
-        The file is there with all its lines, or as it was before; a new one is its owner's only.
-        A link, a device and a FIFO are written through, never replaced. One that is followed is
-        begun anew, and grows.
+        The file is there with all its lines, or as before, and a new one is its owner's only; one
+        that is followed is begun anew, and grows. Links, devices and FIFOs are written through.
         """
         deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
         begin = partial(written_to, path_of(path), form=format, shape=shape, follow=follow)
