@@ -10,6 +10,7 @@ from turnmill.domain.states import TurnState
 from turnmill.store.compaction_records import NewCompaction
 from turnmill.store.line.late import book_late, book_part, has_used
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
+from turnmill_worker.providers import calls
 from turnmill_worker.providers.boundary import attempted, cost_of
 from turnmill_worker.providers.figures import figures
 from turnmill_worker.providers.own_prices import Prices
@@ -38,7 +39,7 @@ class PaidLedger(GroupedLedger):
             failed = found.state is TurnState.FAILED
             is_unwritten = failed and settlement.state in _ANSWERED and has_used(settlement)
         if is_unwritten:
-            await self._book(book_late, settlement)
+            await calls.shielded(self._book(book_late, settlement))
         return found
 
     async def keep_compaction(self, claim: Claim, made: NewCompaction) -> bool:
