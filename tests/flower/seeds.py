@@ -17,6 +17,14 @@ Turn = UUID
 
 
 def run(database_url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run a statement; once more where Flower, which looks meanwhile, was in its way."""
+    try:
+        return _run(database_url, statement, *values)
+    except psycopg.errors.DeadlockDetected:
+        return _run(database_url, statement, *values)
+
+
+def _run(database_url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
     with psycopg.connect(database_url, autocommit=True) as conn:
         done = conn.execute(statement, values or None)
         return [] if done.description is None else done.fetchall()

@@ -203,7 +203,7 @@ def test_what_flower_is_asked_for_is_written_down_with_its_login(database_url: s
         Meant(verb=Verb.RETRY, upto=now, turn=turn),
         Meant(verb=Verb.CANCEL, upto=now, turn=queued),
         Brake(verb="pause", kind="lane", name="bulk", upto=now),
-        Brake(verb="resume", kind="session", name=str(session), upto=now),
+        Brake(verb="pause", kind="session", name=str(session), upto=now),
     ):
         begun = deeds.begin(act, by="admin")
         assert begun is not None
@@ -215,7 +215,7 @@ def test_what_flower_is_asked_for_is_written_down_with_its_login(database_url: s
         ("turn.retried", "ada", str(turn)),
         ("turn.cancelled", "bob", str(queued)),
         ("paused", None, "bulk"),
-        ("resumed", "bob", str(session)),
+        ("paused", "bob", str(session)),
     }
     assert {one.actor for one in written(database_url)} == {"flower:admin"}
 
