@@ -247,7 +247,8 @@ def booked(system: System) -> tuple[Decimal, Decimal]:
 def test_a_mix_of_all_that_costs_money_is_charged_as_vendors_bill_it(
     system: System, double: EveryKind, tmp_path: Path
 ) -> None:
-    with system.client(files_url=str(tmp_path / "files")) as client:
+    reach = {"files_url": str(tmp_path / "files"), "prices": tmp_path / "prices.json"}
+    with system.client(**reach) as client:
         client.budgets.set(limit_usd="0.50", **EVERYBODY)
         client.budgets.set(user_id="poor", limit_usd=CENT * EACH / 2, period="total")
         workers = [system.launch_worker(concurrency=10) for _ in range(3)]
