@@ -130,8 +130,8 @@ def named(terminal: Terminal) -> dict[str, str]:
 def test_each_command_that_acts_is_written_down_with_who_did_it(
     terminal: Terminal, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nobody else holds keys here, who would have to hear of new ones.
-    monkeypatch.setattr("turnmill.crypto.data_keys.HELD_SECONDS", 0.0)
+    # Nobody else holds keys here, who would have to hear of new ones for long.
+    monkeypatch.setattr("turnmill.crypto.data_keys.HELD_SECONDS", 1.0)
     with Client(database_url=terminal.environment["TURNMILL_DATABASE_URL"]) as client:
         last = 0
         for line, action in WRITTEN:

@@ -53,7 +53,7 @@ TOLD = (
     ("turns cancel {turn}", 1, "move_refused"),
     ("turns cancel {none}", 3, "turn_not_found"),
     ("turns release {turn}", 1, "move_refused"),
-    ("turns retry --all --state dead", 0, "0 turns were found"),
+    ("turns retry --all --state dead", 0, "found: 0 turns"),
     ("turns feedback {turn} --take-back", 1, "no such feedback"),
     ("tools approve {asked} call_9", 3, "tool_call_not_found"),
     ("tools approve {asked} call_0", 0, "approved"),
