@@ -37,7 +37,9 @@ def is_whole(worker: PoolWorker) -> bool:
     worker.notes.set(f"{gate}:open", 1)
     for one in sent:
         one.get()
-    return worker.peak(gate) == SLOTS and worker.inspect("active") == []
+    # The result of the last one is there a moment before the worker has ended it.
+    is_idle = wait_until(lambda: worker.inspect("active") == [], timeout=SOON)
+    return is_idle and worker.peak(gate) == SLOTS
 
 
 def outcome(sent: Sent) -> str:
