@@ -98,11 +98,16 @@ def _refuse(call: Call, found: Found) -> None:
             " `turnmill turns retry`",
         )
     if found is Found.EXCEEDED:
-        raise Rejected(
-            "budget_exceeded",
-            hint="`turnmill budget ls` shows what is spent; raise a limit, or wait for the next"
-            " period, then `turnmill turns retry`",
-        )
+        raise exceeded()
+
+
+def exceeded() -> Rejected:
+    """Return why a call is not made that does not fit into a budget."""
+    return Rejected(
+        "budget_exceeded",
+        hint="`turnmill budget ls` shows what is spent; raise a limit, or wait for the next"
+        " period, then `turnmill turns retry`",
+    )
 
 
 def _wait(wait: timedelta | None) -> timedelta:

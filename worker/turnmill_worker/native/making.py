@@ -20,9 +20,10 @@ from turnmill.store.nouns.shards import Native, NewShard, Shard
 from turnmill.store.postgres.batching import read_parked
 from turnmill.store.readable import ODD
 from turnmill.store.records import Claim, Taken
+from turnmill_worker.native.reserving import ShardLines
 from turnmill_worker.native.saying import Price, Said, Saying, Unsuited, Wrong
 from turnmill_worker.native.taking import Taking
-from turnmill_worker.providers.batch_port import Line, ShardBounds
+from turnmill_worker.providers.batch_port import ShardBounds
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -41,7 +42,7 @@ class Pick:
     """Turns that may go into one shard."""
 
     first: Said | None = field(default=None, repr=False)  #: what the others are like
-    lines: list[Line] = field(default_factory=list, repr=False)  #: of all, and no more of them
+    asked: ShardLines = field(default_factory=ShardLines, repr=False)  #: all that is kept of them
     unsuited: list[TurnId] = field(default_factory=list)
     wrong: list[tuple[TurnId, Wrong]] = field(default_factory=list)
     bytes: int = 0
@@ -58,17 +59,19 @@ class Pick:
         """Tell whether it has in common with the others what it has to."""
         return self.first is None or one.group == self.first.group
 
-    def add(self, one: Said) -> None:
-        """Take it in."""
+    def add(self, one: Said, most: Decimal | None) -> None:
+        """Take it in: it costs so much at the most."""
         self.first = self.first or one
-        self.lines.append(one.line)
+        self.asked.lines.append(one.line)
+        if one.claim.budgeted:
+            self.asked.most[one.claim.turn_id] = most
         self.bytes += len(one.line.body) + 1
         self.tokens += one.tokens
 
     def has_room(self, one: Said, bounds: ShardBounds, *, tokens: int | None) -> bool:
         """Tell whether it fits, too."""
         return (
-            len(self.lines) < bounds.lines
+            len(self.asked.lines) < bounds.lines
             and self.bytes + len(one.line.body) + 1 <= bounds.bytes
             and (tokens is None or self.tokens + one.tokens <= tokens)
         )
@@ -93,7 +96,7 @@ class Making:
         self._saying = saying
         self._taking = taking
 
-    async def make(self, batch: Native) -> tuple[Shard, list[Line]] | None:
+    async def make(self, batch: Native) -> tuple[Shard, ShardLines] | None:
         """Make one shard, and take it; None where there is nothing, or no room for it.
 
         Turns that no batch takes are let go: they run by themselves. Those that nobody could be
@@ -117,13 +120,15 @@ class Making:
             return None
         return await asyncio.to_thread(self._make, batch, pick, pick.first)
 
-    def lines_of(self, batch_id: BatchId, shard: str) -> list[Line]:
+    def lines_of(self, batch_id: BatchId, shard: str) -> ShardLines:
         """Return the lines of a shard that another process has made, as they were made then."""
-        lines: list[Line] = []
+        pick = Pick()
         for page in self._pages(batch_id, shard=shard):
             said = (self._saying.say(one) for one in page if not isinstance(one, Taken))
-            lines += [one.line for one in said if isinstance(one, Said)]
-        return lines
+            for one in said:
+                if isinstance(one, Said):
+                    pick.add(one, self._most(pick, one))
+        return pick.asked
 
     def _pick(self, batch: Native) -> Pick:
         pick, asked = self._begun(batch)
@@ -156,14 +161,21 @@ class Making:
             pick.unsuited.append(claim.turn_id)
         elif isinstance(one, Wrong):
             pick.wrong.append((claim.turn_id, one))
-        elif pick.takes(one) and self._can_be_paid(pick, one):
-            self._add(pick, one)
+        elif pick.takes(one):
+            most = self._most(pick, one)
+            if self._can_be_paid(pick, one, most):
+                self._add(pick, one, most)
 
-    def _can_be_paid(self, pick: Pick, one: Said) -> bool:
-        """Tell whether there is money for it; what nobody can bound runs by itself."""
+    def _most(self, pick: Pick, one: Said) -> Decimal | None:
+        """Return what it may cost at the most, where anybody asks; None: nobody knows."""
+        if pick.money is None and not one.claim.budgeted:
+            return None
+        return self._saying.bound_of(one, self._price)
+
+    def _can_be_paid(self, pick: Pick, one: Said, bound: Decimal | None) -> bool:
+        """Tell whether the batch has money for it; what nobody can bound runs by itself."""
         if pick.money is None:
             return True
-        bound = self._saying.bound_of(one, self._price)
         if bound is None and pick.stops_unpriced and not self._saying.is_priced(one, self._price):
             pick.is_full = pick.is_unpriced = True
             return False
@@ -176,7 +188,7 @@ class Making:
         pick.bound_usd += bound
         return True
 
-    def _add(self, pick: Pick, one: Said) -> None:
+    def _add(self, pick: Pick, one: Said, most: Decimal | None) -> None:
         bounds = one.batches.bounds
         if pick.first is None:
             pick.room = self._room(one)
@@ -184,7 +196,7 @@ class Making:
                 pick.unsuited.append(one.claim.turn_id)  # by itself it is more than is taken
                 return
         if pick.has_room(one, bounds, tokens=pick.room):
-            pick.add(one)
+            pick.add(one, most)
         else:
             pick.is_full = True
 
@@ -203,7 +215,7 @@ class Making:
             return 0  # rather a larger one a little later
         return min(left, max(window // _PARTS, one.tokens))
 
-    def _make(self, batch: Native, pick: Pick, first: Said) -> tuple[Shard, list[Line]] | None:
+    def _make(self, batch: Native, pick: Pick, first: Said) -> tuple[Shard, ShardLines] | None:
         provider, model, endpoint = first.group
         shard = NewShard(
             id=UUID(str(new_id())),
@@ -211,7 +223,7 @@ class Making:
             provider=provider,
             model=model,
             endpoint=endpoint,
-            turn_ids=[TurnId(UUID(one.custom_id)) for one in pick.lines],
+            turn_ids=[TurnId(UUID(one.custom_id)) for one in pick.asked.lines],
             bytes=pick.bytes,
             tokens=pick.tokens,
             bound_usd=None if pick.money is None else pick.bound_usd,
@@ -225,7 +237,7 @@ class Making:
             taken = rows.take_due(conn, lease=self._lease, shard_id=shard.id) if made else None
         if taken is None:
             return None
-        return taken, pick.lines if made == len(pick.lines) else []
+        return taken, pick.asked if made == len(pick.asked.lines) else ShardLines()
 
     def _pages(self, batch_id: BatchId, *, shard: str) -> "Pages":
         def read(after: TurnId | None) -> Sequence[Claim | Taken]:

@@ -16,6 +16,7 @@ from turnmill.store.nouns.shards import Native, Shard
 from turnmill_worker.native.doors import Doors
 from turnmill_worker.native.making import Making
 from turnmill_worker.native.pace import Pace
+from turnmill_worker.native.reserving import Reserving
 from turnmill_worker.native.saying import Saying
 from turnmill_worker.native.taking import Prices, Taking
 from turnmill_worker.native.tending import Tending
@@ -48,9 +49,14 @@ class Polling:
         self._saying = saying = saying or Saying(provider)
         self._taking = Taking(database, prices, owner=owner, tags=tags)
         self._making = Making(database, saying, self._taking, price=prices.price, lease=pace.lease)
-        doors = Doors(database, saying.account_of, owner=owner)
         self._tending = Tending(
-            database, saying, self._making, self._taking, doors=doors, pace=pace
+            database,
+            saying,
+            self._making,
+            self._taking,
+            Reserving(database, self._taking, tags=tags, poll=pace.poll),
+            doors=Doors(database, saying.account_of, owner=owner),
+            pace=pace,
         )
 
     async def run(self, *, within: timedelta) -> Mapping[str, int]:
@@ -125,8 +131,8 @@ class Polling:
         made = await self._making.make(batch)
         if made is None:
             return 0
-        shard, lines = made
-        self._tending.lines[shard.id] = lines
+        shard, asked = made
+        self._tending.asked[shard.id] = asked
         await self._tending.see_to(shard)
         return 1
 

@@ -43,7 +43,12 @@ class Said:
     @property
     def tokens(self) -> int:
         """Return how many tokens may wait for it at the vendor, rather too many than too few."""
-        return len(self.line.body) // _BYTES_OF_TOKEN + 1
+        return tokens_of(self.line)
+
+
+def tokens_of(line: Line) -> int:
+    """Return how many tokens may wait for it at the vendor, rather too many than too few."""
+    return len(line.body) // _BYTES_OF_TOKEN + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +114,20 @@ class Saying:
             return Wrong(error_of(error))
 
     def bound_of(self, one: Said, price: Price) -> Decimal | None:
-        """Return what a line may cost at the most; None: nobody can tell."""
-        provider = self._find(one.claim.provider)
+        """Return what a line may cost at the most; None: nobody can tell.
+
+        As replies are priced: where no list knows a price in batches it is one half.
+        """
+        provider, claim = self._find(one.claim.provider), one.claim
         if not isinstance(provider, Bounds):
             return None
         most = replace(provider.most(one.request, ()), service_tier=TIER)
-        return cost_of(lambda: price(one.claim.provider, one.claim.model, most))
+        cost = cost_of(lambda: price(claim.provider, claim.model, most))
+        if cost is not None:
+            return cost
+        by_itself = replace(most, service_tier="")
+        cost = cost_of(lambda: price(claim.provider, claim.model, by_itself))
+        return None if cost is None else cost / 2
 
     def is_priced(self, one: Said, price: Price) -> bool:
         """Tell whether anybody knows what its model costs, in a batch or by itself."""

@@ -36,6 +36,11 @@ class ShardRows:
         with self._database.begin() as conn:
             return rows.dissolve(conn, shard, error_code=code)
 
+    def discard(self, shard: Shard) -> None:
+        """Remove one that nothing is left in, unless it is somebody else's by now."""
+        with self._database.begin() as conn:
+            rows.discard(conn, shard)
+
     def run_alone(self, shard: Shard) -> None:
         """Let its batch run call by call."""
         with self._database.begin() as conn:

@@ -126,14 +126,18 @@ class Taking:
         """Let all turns of a shard (None: all that are parked) be run by themselves."""
         return await asyncio.to_thread(self._all_left, lambda _: _RELEASED, batch, shard)
 
-    async def let_go(self, batch: Native, turn_ids: Sequence[TurnId]) -> None:
-        """Let parked turns be run by themselves."""
+    async def let_go(
+        self, batch: Native, turn_ids: Sequence[TurnId], *, shard: Shard | None = None
+    ) -> None:
+        """Let turns of a shard (None: parked, and in none) be run by themselves."""
         for start in range(0, len(turn_ids), _GROUP):
             some = turn_ids[start : start + _GROUP]
-            await asyncio.to_thread(self._settle, some, lambda _: _RELEASED, None)
+            await asyncio.to_thread(self._settle, some, lambda _: _RELEASED, shard)
 
-    async def fail(self, batch: Native, wrong: Sequence[tuple[TurnId, Wrong]]) -> None:
-        """Fail parked turns that nobody can be asked."""
+    async def fail(
+        self, batch: Native, wrong: Sequence[tuple[TurnId, Wrong]], *, shard: Shard | None = None
+    ) -> None:
+        """Fail turns of a shard (None: parked, and in none) that nobody can, or may, be asked."""
         errors: Mapping[TurnId, ProviderError] = {turn_id: one.error for turn_id, one in wrong}
 
         def of(claim: Claim) -> Verdict:
@@ -141,7 +145,7 @@ class Taking:
 
         for start in range(0, len(wrong), _GROUP):
             some = [turn_id for turn_id, _ in wrong[start : start + _GROUP]]
-            await asyncio.to_thread(self._settle, some, of, None)
+            await asyncio.to_thread(self._settle, some, of, shard)
 
     async def end_parked(self, batch: Native) -> int:
         """End all turns that stand in no shard, of a batch that nobody wants any more."""

@@ -19,6 +19,7 @@ from turnmill_worker.native.ahead import Ahead
 from turnmill_worker.native.doors import Doors, Shut
 from turnmill_worker.native.making import Making
 from turnmill_worker.native.pace import Pace
+from turnmill_worker.native.reserving import Reserving, ShardLines
 from turnmill_worker.native.saying import Saying
 from turnmill_worker.native.shard_rows import Outrun, ShardRows
 from turnmill_worker.native.taking import Taking
@@ -57,6 +58,7 @@ class Tending:
         saying: Saying,
         making: Making,
         taking: Taking,
+        reserving: Reserving,
         *,
         doors: Doors,
         pace: Pace,
@@ -66,9 +68,10 @@ class Tending:
         self._saying = saying
         self._making = making
         self._taking = taking
+        self._reserving = reserving
         self._pace = pace
-        #: lines of shards that were made here, until they are sent
-        self.lines: dict[UUID, list[Line]] = {}
+        #: of shards that were made here, until they are sent
+        self.asked: dict[UUID, ShardLines] = {}
 
     async def see_to(self, shard: Shard) -> None:
         """Do what is to be done about a shard that was taken, until there is something to wait for.
@@ -89,7 +92,7 @@ class Tending:
         except ProviderError as error:
             await self._failed(shard, error)
         finally:
-            self.lines.pop(shard.id, None)
+            self.asked.pop(shard.id, None)
 
     async def _through(self, shard: Shard) -> Shard | None:
         """Do the next thing that is wanted, unless its account is closed."""
@@ -117,13 +120,22 @@ class Tending:
             return await self._clear(shard)
         batches = self._saying.batches_of(shard.provider)
         if shard.state is ShardState.READY:
-            return await (self._store if batches.stores else self._begin)(shard, batches)
+            return await self._ask(shard, batches)
         return await self._STEPS[shard.state](self, shard, batches)
 
-    async def _store(self, shard: Shard, batches: Batches) -> Shard | None:
-        lines = await self._lines(shard)
+    async def _ask(self, shard: Shard, batches: Batches) -> Shard | None:
+        """Bring the lines to their vendor that there is money for."""
+        batch = await asyncio.to_thread(self._rows.batch, shard)
+        asked = await self._lines(shard)
+        lines = await self._reserving.reserve(batch, shard, asked)
         if not lines:
-            return await self._dissolved(shard, None)
+            await asyncio.to_thread(self._rows.discard, shard)
+            return None
+        if len(lines) < len(asked.lines):
+            shard = await self._noted(shard, **asked.sizes_of(lines, batch))
+        return await (self._store if batches.stores else self._begin)(shard, batches, lines)
+
+    async def _store(self, shard: Shard, batches: Batches, lines: list[Line]) -> Shard | None:
         noted = await self._noted(
             shard, state=ShardState.STORING, asked_at=db_now(), lines=len(lines)
         )
@@ -142,11 +154,10 @@ class Tending:
             await batches.clear(None, stored=[twice])
         return await self._noted(shard, state=ShardState.STORED, stored=found[0])
 
-    async def _begin(self, shard: Shard, batches: Batches) -> Shard | None:
+    async def _begin(
+        self, shard: Shard, batches: Batches, lines: Sequence[Line] = ()
+    ) -> Shard | None:
         """Let the vendor begin. From here on it costs money: what is noted is never forgotten."""
-        lines = [] if batches.stores else await self._lines(shard)
-        if not batches.stores and not lines:
-            return await self._dissolved(shard, None)
         # Where a batch has no name, how many lines it has is one of the things it is known by.
         count = {} if batches.stores else {"lines": len(lines)}
         noted = await self._noted(shard, state=ShardState.BEGINNING, asked_at=db_now(), **count)
@@ -317,10 +328,10 @@ class Tending:
         with suppress(Outrun):
             await self._note(shard, due_in=pause, tries=shard.tries + 1)
 
-    async def _lines(self, shard: Shard) -> list[Line]:
-        lines = self.lines.pop(shard.id, [])
-        if lines:
-            return lines
+    async def _lines(self, shard: Shard) -> ShardLines:
+        asked = self.asked.pop(shard.id, None)
+        if asked is not None and asked.lines:
+            return asked
         return await asyncio.to_thread(self._making.lines_of, shard.batch_id, str(shard.id))
 
     async def _still_ours(self, shard: Shard, began: float) -> None:

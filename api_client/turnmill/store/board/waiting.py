@@ -52,6 +52,8 @@ CASE
     WHEN t.state = '{TurnState.UNKNOWN}' AND s.on_ambiguous = '{OnAmbiguous.HOLD}'
         AND t.sent_at IS NOT NULL THEN '{Cause.HELD}'
     WHEN t.available_at <= statement_timestamp() THEN '{Cause.DUE}'
+    WHEN t.waits_for = '{FOR_BATCH}' AND t.parked_until > statement_timestamp()
+        THEN '{Cause.BUDGET}'
     WHEN t.waits_for IN {sql_list(_NAMED)} THEN t.waits_for
     WHEN t.waits_for IS NOT NULL THEN '{Cause.LAYER}'
     WHEN t.state = '{TurnState.RETRYING}' THEN '{Cause.RETRY}'

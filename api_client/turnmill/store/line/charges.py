@@ -4,12 +4,16 @@ from collections.abc import Collection
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
+from turnmill.domain.batches import ShardState
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
+from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.rules.charging import Booking, book, is_beyond_share
+from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.named_turns import still_in
 from turnmill.store.schema.tables import sessions, turns
@@ -43,7 +47,7 @@ def charge_lost(conn: Connection, turn_ids: Collection[TurnId]) -> None:
         select(charges, never_left.label("never_left"))
         .join(turns, turns.c.id == charges.c.turn_id)
         .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(charges.c.turn_id.in_(turn_ids), charges.c.reserved_usd > 0)
+        .where(charges.c.turn_id.in_(turn_ids), charges.c.reserved_usd > 0, _is_of_claim())
         .order_by(charges.c.turn_id)
     ).all()
     book(conn, [_moved(conn, row, _NOTHING if row.never_left else None) for row in rows])
@@ -59,14 +63,55 @@ def charge_orphans(conn: Connection, *, limit: int = 500) -> int:
         still_in(TurnState.RUNNING),
         turns.c.lease_fence == charges.c.fence,
     )
-    # A batch's own are given back as its lines are fed.
-    of_turns = and_(charges.c.reserved_usd > 0, charges.c.fence > 0)
-    old = and_(of_turns, charges.c.at < db_asof_after(-_A_WHILE.total_seconds()))
+    old = and_(
+        charges.c.reserved_usd > 0,
+        _is_of_claim(),
+        charges.c.at < db_asof_after(-_A_WHILE.total_seconds()),
+    )
     rows = conn.execute(
         select(charges).where(old, ~select(turns.c.id).where(runs).exists()).limit(limit)
     ).all()
     book(conn, [_moved(conn, row, None) for row in rows])
-    return len(rows)
+    return len(rows) + _give_back_orphans(conn)
+
+
+def _is_of_claim() -> ColumnElement[bool]:
+    """Return whether it is of a claim: a batch's own, and that of its lines, come back with them.
+
+    See `batch_reserving`, and `give_back`.
+    """
+    return charges.c.fence > 0
+
+
+def _give_back_orphans(conn: Connection) -> int:
+    """Give back what is held for lines of shards that are over, or gone: of code of before, say."""
+    if Capability.SHARED not in capabilities_of(conn):
+        return 0
+    from turnmill.store.postgres.charging import give_back  # noqa: PLC0415  of workers alone
+
+    s = batch_shards.c
+    stands = and_(s.id == charges.c.shard_id, s.state.not_in((ShardState.TAKEN, ShardState.DONE)))
+    held = select(charges.c.shard_id).where(
+        charges.c.shard_id.is_not(None), ~select(s.id).where(stands).exists()
+    )
+    found = conn.scalars(held.distinct()).all()
+    for shard_id in found:
+        give_back(conn, shard_id)
+    return len(found)
+
+
+def charge_line(
+    conn: Connection, turn_id: UUID, shard_id: UUID, cost: Decimal | None
+) -> frozenset[UUID]:
+    """Charge what is held for a line of a shard whose turn has ended; return of which budgets.
+
+    None of the cost: all of it, as an estimate.
+    """
+    mine = (charges.c.turn_id == turn_id, charges.c.shard_id == shard_id)
+    rows = conn.execute(select(charges).where(*mine)).all()
+    book(conn, [_moved(conn, row, cost) for row in rows])
+    conn.execute(update(charges).where(*mine).values(shard_id=None))
+    return frozenset(row.budget_id for row in rows)
 
 
 def charge_part(conn: Connection, turn_id: TurnId, fence: int, cost: Decimal) -> None:
@@ -94,7 +139,7 @@ def charge_truly(
     if cost is None:
         return
     open_one = or_(charges.c.reserved_usd > 0, charges.c.estimated_usd > 0)
-    whose = [charges.c.turn_id == turn_id, open_one]
+    whose = [charges.c.turn_id == turn_id, open_one, _is_of_claim()]
     if fence is not None:
         whose.append(charges.c.fence == fence)
     rows = conn.execute(select(charges).where(*whose)).all()

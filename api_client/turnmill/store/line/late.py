@@ -27,7 +27,7 @@ from sqlalchemy import (
 from turnmill.domain.budgets import Period
 from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import FINAL, TurnState
-from turnmill.store.line.charges import charge_truly
+from turnmill.store.line.charges import charge_line, charge_truly
 from turnmill.store.line.going import Under, figures_of, keep_of_now
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import Settlement
@@ -238,8 +238,9 @@ def _keep(conn: Connection, row: Mapping[str, Any], said: Settlement) -> None:
 
 
 def _charge_line(conn: Connection, row: Mapping[str, Any], cost: Decimal | None) -> None:
-    """Let the budgets of a line's turn know: nothing was reserved for it."""
-    ids = [UUID(one) for one in row["budget_ids"]]
+    """Let the budgets of a line's turn know, whether or not they hold anything for it."""
+    held = charge_line(conn, row["turn_id"], row["shard_id"], cost)
+    ids = {UUID(one) for one in row["budget_ids"]} - held
     if not cost or not ids:
         return
     mine = (budgets.c.id.in_(ids), budgets.c.period != Period.TURN)

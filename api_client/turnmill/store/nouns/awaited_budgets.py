@@ -25,6 +25,11 @@ class Awaited(NamedTuple):
     name: str  #: whose, and its period: `user day`; never a user's or a tag's own name
     ends_at: datetime | None  #: None: it never begins anew, and waits for somebody
 
+    @property
+    def is_of_batch(self) -> bool:
+        """Tell whether it is the one of a batch."""
+        return self.name.startswith(f"{Scope.BATCH} ")
+
 
 def awaited(conn: Connection, turn_ids: Collection[UUID]) -> dict[UUID, Awaited]:
     """Return the budgets for which these turns wait; of one that none lets wait, nothing."""

@@ -7,7 +7,6 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, update
 
 from turnmill.domain.batches import BatchState
-from turnmill.domain.budgets import Scope
 from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import FOR_ACCOUNT, FOR_BUDGET, TurnState, sources_of
 from turnmill.store.line.endings import end_turns
@@ -117,7 +116,7 @@ def _is_its_own(conn: Connection, batch_id: BatchId) -> bool:
     waiting = select(turns.c.id).where(is_open(batch_id), turns.c.waits_for == FOR_BUDGET)
     turn_id = conn.scalar(waiting.limit(1))
     found = None if turn_id is None else awaited(conn, [turn_id]).get(turn_id)
-    return found is not None and found.name.startswith(f"{Scope.BATCH} ")
+    return found is not None and found.is_of_batch
 
 
 def _goes_on(conn: Connection, row: Any) -> bool:

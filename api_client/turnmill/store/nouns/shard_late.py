@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from uuid import UUID
 
 from sqlalchemy import Connection, and_, or_, select
 
@@ -9,6 +10,7 @@ from turnmill.domain.budgets import Period, Scope
 from turnmill.domain.ids import TurnId
 from turnmill.store.budget_records import Holder
 from turnmill.store.codec import object_of
+from turnmill.store.line.charges import charge_line
 from turnmill.store.line.late import charge_freely, write_used
 from turnmill.store.nouns.shards import Shard
 from turnmill.store.postgres import batching
@@ -46,14 +48,19 @@ def book_late(
     for claim in batching.take_late(conn, mine, shard=name, owner=owner, begun=shard.begun_at):
         settlement = judge(claim)
         write_used(conn, settlement)
-        if claim.budgeted and settlement.cost_usd:
-            _charge(conn, claim, settlement.cost_usd, tags)
+        if claim.budgeted:
+            _charge(conn, claim, shard.id, settlement.cost_usd, tags)
     count_ended(conn, mine)
     return len(mine)
 
 
-def _charge(conn: Connection, claim: Claim, cost: Decimal, tags: Sequence[str]) -> None:
-    """Let the budgets of the turn know: nothing was reserved for it any more."""
+def _charge(
+    conn: Connection, claim: Claim, shard_id: UUID, cost: Decimal | None, tags: Sequence[str]
+) -> None:
+    """Let the budgets of the turn know, whether or not they hold anything for it."""
+    held = charge_line(conn, claim.turn_id, shard_id, cost)
+    if not cost:
+        return
     mine = or_(
         *(
             and_(
@@ -65,7 +72,8 @@ def _charge(conn: Connection, claim: Claim, cost: Decimal, tags: Sequence[str]) 
         )
     )
     found = conn.execute(select(budgets).where(mine, budgets.c.period != Period.TURN)).all()
-    charge_freely(conn, claim.turn_id, claim.fence, {one.id: one.n for one in found}, cost)
+    periods = {one.id: one.n for one in found if one.id not in held}
+    charge_freely(conn, claim.turn_id, claim.fence, periods, cost)
 
 
 def _holders(conn: Connection, claim: Claim, tags: Sequence[str]) -> Iterator[Holder]:

@@ -2,23 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from decimal import Decimal
 
 from sqlalchemy import Connection
 
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FOR_BATCH
-from turnmill.store.budget_records import Ask
-from turnmill.store.engine import engine_of
 from turnmill.store.line.settle import settle
 from turnmill.store.nouns.shards import Shard
-from turnmill.store.postgres import batching
+from turnmill.store.postgres import batching, charging
 from turnmill.store.records import Claim, Locked, Settlement
 
 #: Of a turn that is settled where it is taken: nobody sees it.
 _LEASE = timedelta(minutes=1)
-#: It was asked for, and is to be paid: what is reserved now is to be had wherever anything is left.
-_LEAST = Decimal("0.0000000001")
 
 #: Returns what is to be written of a turn.
 Judge = Callable[[Claim], Settlement]
@@ -48,21 +43,11 @@ def settle_out_of(
     if not claims:
         return 0
     settlements = [judge(claim) for claim in claims]
-    _note_money(conn, claims, tags=tags)
+    if paid := [one for one in claims if one.budgeted]:
+        charging.bring(conn, paid, shard=None if shard is None else shard.id, tags=tags)
     written = settle(conn, settlements)
     # The sessions are ours, and nobody has moved them: none of it is passed over.
     assert not any(isinstance(one, Locked) for one in written)
     if again := [one.turn_id for one in settlements if one.waits_for == FOR_BATCH]:
         batching.park(conn, again)
     return len(claims)
-
-
-def _note_money(conn: Connection, claims: Sequence[Claim], *, tags: Sequence[str]) -> None:
-    """Let budgets know, where there are any, that something was spent: verdicts say how much."""
-    asks = [
-        Ask(turn_id=claim.turn_id, fence=claim.fence, amount_usd=_LEAST)
-        for claim in claims
-        if claim.budgeted
-    ]
-    if asks:
-        engine_of(conn).reserve(conn, asks, tags=tags)

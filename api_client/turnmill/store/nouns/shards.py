@@ -13,6 +13,7 @@ from sqlalchemy import (
     Interval,
     Row,
     and_,
+    delete,
     func,
     insert,
     or_,
@@ -26,17 +27,19 @@ from turnmill.domain.ids import BatchId, TurnId, as_uuid
 from turnmill.domain.states import TurnState
 from turnmill.store.capabilities import Capability, capabilities_of, require
 from turnmill.store.nouns.batch_pauses import is_of_trial
-from turnmill.store.postgres import batching
+from turnmill.store.postgres import batching, charging
 from turnmill.store.schema.batch_tables import batch_shards, batch_tallies
 from turnmill.store.schema.rollup_tables import calls_gone
 from turnmill.store.schema.tables import IN_BATCH, batches, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
 _s = batch_shards.c
+#: Every turn of it has what came of it.
+OVER_AT_VENDOR = (ShardState.TAKEN, ShardState.DONE)
 #: Something is left to do about it.
 _TO_DO = and_(_s.due_at.is_not(None), _s.state != ShardState.DONE)
 #: What the vendor counts as waiting.
-_ENQUEUED = and_(_s.ended_at.is_(None), _s.state.not_in((ShardState.TAKEN, ShardState.DONE)))
+_ENQUEUED = and_(_s.ended_at.is_(None), _s.state.not_in(OVER_AT_VENDOR))
 #: Turns of a paused batch wait for it, too: those have no call behind them, and are queued.
 _WAITS = (turns.c.state == TurnState.WAITING, turns.c.waits_for == IN_BATCH)
 #: Of a vendor that has said that too much waits: what it takes is found out by asking for less.
@@ -166,7 +169,7 @@ def unspent(conn: Connection, batch: Native) -> tuple[Decimal, bool] | None:
     tally = batch_tallies.c
     spent = select(func.coalesce(func.sum(tally.cost_usd), 0)).where(tally.batch_id == batch.id)
     asked = select(func.sum(_s.bound_usd)).where(
-        _s.batch_id == batch.id, _s.state.not_in((ShardState.TAKEN, ShardState.DONE))
+        _s.batch_id == batch.id, _s.state.not_in(OVER_AT_VENDOR)
     )
     row = conn.execute(select(spent.scalar_subquery(), asked.scalar_subquery())).one()
     return batch.max_cost_usd - row[0] - (row[1] or 0), row[1] is not None
@@ -249,6 +252,8 @@ def note(
     row = conn.execute(
         update(batch_shards).where(*_mine(shard)).values(due_at=due, **values).returning(*_READ)
     ).one_or_none()
+    if row is not None and values.get("state") in OVER_AT_VENDOR:
+        charging.give_back(conn, shard.id)  # of lines that were never run
     return None if row is None else _shard(row)
 
 
@@ -257,6 +262,16 @@ def dissolve(conn: Connection, shard: Shard, *, error_code: str | None) -> bool:
     values = {"state": ShardState.DONE, "error_code": error_code, "ended_at": db_now()}
     if note(conn, shard, due_in=None, **values) is None:
         return False
+    ids = batching.left_in(conn, shard.batch_id, shard=str(shard.id), limit=shard.lines + 1)
+    batching.assign(conn, ids, shard="", was=str(shard.id))
+    return True
+
+
+def discard(conn: Connection, shard: Shard) -> bool:
+    """Remove a shard that nothing is left in, and of which no vendor knows; False: not ours."""
+    if not conn.execute(delete(batch_shards).where(*_mine(shard))).rowcount:
+        return False
+    charging.give_back(conn, shard.id)
     ids = batching.left_in(conn, shard.batch_id, shard=str(shard.id), limit=shard.lines + 1)
     batching.assign(conn, ids, shard="", was=str(shard.id))
     return True

@@ -143,7 +143,9 @@ def _why(row: Any, reasons: Sequence[Reason], *, likely_at: datetime | None) -> 
 
 _OWN = turns.alias("own").c
 _HEAD = turns.alias("head")
-_OF_HEAD = ("state", "seq", "available_at", "sent_at", "error_code", "waits_for")
+_OF_HEAD = (
+    *("state", "seq", "available_at", "sent_at", "error_code", "waits_for", "parked_until"),
+)
 
 
 def _rows(
@@ -243,6 +245,8 @@ def _waits(row: Any, state: TurnState) -> list[Reason]:
     if state is TurnState.UNKNOWN and is_held:
         return [Reason(cause=Cause.HELD, turn_id=turn_id, name=code)]
     if row.head_waits_for == FOR_BATCH:
+        if _is_put_off(row):
+            return [Reason(cause=Cause.BUDGET, turn_id=turn_id, until=row.head_parked_until)]
         return [Reason(cause=Cause.BATCH, turn_id=turn_id)]
     if row.head_available_at <= row.now:
         return []
@@ -257,12 +261,18 @@ def _waits(row: Any, state: TurnState) -> list[Reason]:
     return [Reason(cause=cause, turn_id=turn_id, name=name, until=row.head_available_at)]
 
 
+def _is_put_off(row: Any) -> bool:
+    """Tell whether no budget has room for it to go into its vendor's batch."""
+    return row.head_parked_until is not None and row.head_parked_until > row.now
+
+
 def _awaited(conn: Connection, rows: Sequence[Any]) -> dict[UUID, Awaited]:
     """Return which budgets heads wait for; of one that looks again in a moment, none."""
     ids = {
         row.head_turn_id
         for row in rows
-        if row.head_waits_for == FOR_BUDGET and row.head_available_at - row.now > _A_WHILE
+        if (row.head_waits_for == FOR_BUDGET and row.head_available_at - row.now > _A_WHILE)
+        or (row.head_waits_for == FOR_BATCH and _is_put_off(row))
     }
     return awaited(conn, ids) if ids else {}
 

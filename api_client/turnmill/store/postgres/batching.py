@@ -50,7 +50,7 @@ SELECT t.id, t.session_id, t.native_ref, t.attempt, t.max_attempts, s.provider, 
     (SELECT json_agg(json_build_array(m.role, m.content, m.position) ORDER BY m.position)::text
     FROM turnmill.messages m WHERE m.turn_id = t.id),
     CASE WHEN s.turns_succeeded > 0 THEN ({HISTORY_OF.format("s.id")}) END,
-    t.reply_as
+    t.reply_as, t.max_cost_usd IS NOT NULL OR EXISTS (SELECT FROM turnmill.budgets)
 FROM turnmill.turns t CROSS JOIN LATERAL (
     SELECT * FROM turnmill.sessions
     WHERE id = t.session_id AND head_turn_id = t.id AND status = 'active' OFFSET 0
@@ -58,15 +58,21 @@ FROM turnmill.turns t CROSS JOIN LATERAL (
 WHERE t.waits_for = '{FOR_BATCH}' AND t.state = 'waiting'
     AND (t.batch_id, t.native_ref, t.id) > (%(batch)s, %(shard)s, %(after)s::uuid)
     AND (t.batch_id, t.native_ref, t.id) <= (%(batch)s, %(shard)s, {_LAST})
+    AND (t.parked_until IS NULL OR t.parked_until <= clock_timestamp())
 ORDER BY t.batch_id, t.native_ref, t.id LIMIT %(limit)s
 """
 _ASSIGN = f"""
 WITH turn AS (
-    UPDATE turnmill.turns t SET native_ref = %(shard)s
+    UPDATE turnmill.turns t SET native_ref = %(shard)s, parked_until = NULL
     WHERE t.id = ANY(%(ids)s::uuid[]) AND {_IN_BATCH} AND t.native_ref = %(was)s
     RETURNING t.id
 )
 SELECT id FROM turn
+"""
+_PUT_OFF = f"""
+UPDATE turnmill.turns t SET native_ref = '',
+    parked_until = clock_timestamp() + %(wait)s
+WHERE t.id = ANY(%(ids)s::uuid[]) AND {_IN_BATCH} AND t.native_ref = %(shard)s
 """
 _LOCK = """
 SELECT s.id FROM turnmill.sessions s
@@ -82,7 +88,8 @@ WITH session AS (
         AND {_IN_BATCH} AND t.native_ref = %(shard)s
     RETURNING s.id, t.id AS turn_id, s.fence, s.provider, s.model, s.user_id
 ), turn AS (
-    UPDATE turnmill.turns t SET state = 'running', waits_for = NULL, claimed_for = 'send',
+    UPDATE turnmill.turns t SET state = 'running', waits_for = NULL, parked_until = NULL,
+        claimed_for = 'send',
         attempt = LEAST(t.attempt + 1, t.max_attempts), claims = t.claims + 1, sent_at = NULL,
         lease_owner = %(owner)s, lease_fence = session.fence,
         lease_until = clock_timestamp() + %(lease)s,
@@ -165,6 +172,11 @@ def assign(conn: Connection, turn_ids: Sequence[TurnId], *, shard: str, was: str
     """Put parked turns into a shard, and return how many are in it by that."""
     parameters = {"ids": list(turn_ids), "shard": shard, "was": was}
     return len(execute(conn, _ASSIGN, parameters).all())
+
+
+def put_off(conn: Connection, turn_ids: Sequence[TurnId], *, shard: str, wait: timedelta) -> None:
+    """Take turns out of a shard, and park them: none takes them for so long."""
+    execute(conn, _PUT_OFF, {"ids": list(turn_ids), "shard": shard, "wait": wait})
 
 
 def take(
@@ -251,6 +263,7 @@ def _read(row: Any, keys: "DataKeys | None") -> Claim:
         batch_id=row[11],
         before=before,
         reply_as=row[15],
+        budgeted=row[16],
     )
 
 

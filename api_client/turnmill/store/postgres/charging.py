@@ -1,6 +1,6 @@
 """Money on Postgres: a group of reservations in one statement, and what a verdict makes of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -8,31 +8,19 @@ from uuid import UUID
 from sqlalchemy import Connection, column, table
 
 from turnmill.domain.budgets import OnExceeded, Period
+from turnmill.domain.states import FOR_BATCH
 from turnmill.store.budget_records import Ask, Bound, Found, Reserved, judged
 from turnmill.store.postgres.rendering import sets
+from turnmill.store.records import Claim
 from turnmill.store.rules.charging import OF_CHARGE
 from turnmill.store.rules.settling import FIELDS
 from turnmill.store.schema.budget_tables import charges
 from turnmill.store.schema.tables import STILL_RUNNING
 from turnmill.store.schema_name import execute
 
-# Whose claim it is says the turn's row, in its newest version, which is kept until the commit: who
-# takes the turn from us later finds what was reserved. Budgets are locked after it, in the order of
-# their ids, and read as they are then; what a trial asks is on no budget of its user. In a group,
-# the calls that fit by themselves are lined up in each of their budgets; of those that do not fit
-# in there any more, the next group tells. Its plan is made on a young store and kept: what it looks
-# up by an index then (OFFSET 0, ANY) it does not read whole later, when there are many.
-_RESERVE = f"""
-WITH asked AS (
-    SELECT * FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[], %(amounts)s::numeric[])
-        WITH ORDINALITY AS asked (turn_id, fence, amount, n)
-), held AS (
-    SELECT asked.n, asked.amount, t.id AS turn_id, t.lease_fence AS fence, t.session_id, t.put_off,
-        t.max_cost_usd, t.metadata, t.batch_id
-    FROM asked JOIN turnmill.turns t ON t.id = asked.turn_id AND t.lease_fence = asked.fence
-        AND {STILL_RUNNING}
-    ORDER BY t.id FOR NO KEY UPDATE OF t
-), matched AS (
+# What bounds the turns that are `held`: budgets, and what each of them may cost itself. What a
+# trial asks is on no budget of its user.
+_MATCHED = """matched AS (
     SELECT h.n, h.turn_id, h.fence, h.put_off, h.amount, b.id, NULL::numeric AS own_usd
     FROM held h JOIN turnmill.sessions s ON s.id = h.session_id CROSS JOIN LATERAL (
         VALUES ('all', '', ''), ('session', s.id::text, ''), ('user', CASE WHEN
@@ -49,7 +37,23 @@ WITH asked AS (
     UNION ALL
     SELECT n, turn_id, fence, put_off, amount, turn_id, max_cost_usd
     FROM held WHERE max_cost_usd IS NOT NULL
-), budget AS (
+)"""
+# Whose claim it is says the turn's row, in its newest version, which is kept until the commit: who
+# takes the turn from us later finds what was reserved. Budgets are locked after it, in the order of
+# their ids, and read as they are then. In a group, the calls that fit by themselves are lined up in
+# each of their budgets; of those that do not fit in there any more, the next group tells. Its plan
+# is made on a young store and kept: what it looks up by an index then (OFFSET 0, ANY) it does not
+# read whole later, when there are many.
+_RESERVE = f"""
+WITH asked AS (
+    SELECT * FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[], %(amounts)s::numeric[])
+        WITH ORDINALITY AS asked (turn_id, fence, amount, n)
+), held AS (
+    SELECT asked.n, asked.amount, t.id AS turn_id, asked.fence, t.session_id, t.put_off,
+        t.max_cost_usd, t.metadata, t.batch_id
+    FROM asked JOIN turnmill.turns t ON t.id = asked.turn_id AND {{asks}}
+    ORDER BY t.id FOR NO KEY UPDATE OF t
+), {_MATCHED}, budget AS (
     SELECT b.id, b.n, b.limit_usd, b.spent_usd, b.reserved_usd, b.on_exceeded, b.ends_at, b.period
     FROM turnmill.budgets b WHERE b.id = ANY (ARRAY(SELECT id FROM matched WHERE own_usd IS NULL))
     ORDER BY b.id FOR NO KEY UPDATE
@@ -84,10 +88,10 @@ WITH asked AS (
 ), told AS (
     SELECT *, bool_and(fits_behind) OVER (PARTITION BY n) AS granted FROM lined
 ), noted AS (
-    INSERT INTO turnmill.charges (turn_id, fence, budget_id, period, reserved_usd)
-    SELECT turn_id, fence, budget_id, period, amount FROM told WHERE granted AND is_new
+    INSERT INTO turnmill.charges (turn_id, fence, budget_id, period, reserved_usd{{column}})
+    SELECT turn_id, fence, budget_id, period, amount{{shard}} FROM told WHERE granted AND is_new
 ), renewed AS (
-    UPDATE turnmill.charges c SET reserved_usd = x.amount, period = x.period,
+    UPDATE turnmill.charges c SET reserved_usd = x.amount, period = x.period{{again}},
         charged_usd = CASE WHEN c.period = x.period THEN c.charged_usd ELSE 0 END,
         estimated_usd = CASE WHEN c.period = x.period THEN c.estimated_usd ELSE 0 END
     FROM told x WHERE x.granted AND NOT x.is_new
@@ -109,15 +113,112 @@ FROM told
 _RESERVE = " ".join(_RESERVE.split())
 
 
+def _asking(who: str, **more: str) -> str:
+    said = _RESERVE.replace("{asks}", who)
+    for name in ("column", "shard", "again"):
+        said = said.replace(f"{{{name}}}", more.get(name, ""))
+    return said
+
+
+_OF_CLAIMS = _asking(f"t.lease_fence = asked.fence AND {STILL_RUNNING}")
+_OF_LINES = _asking(
+    f"t.state = 'waiting' AND t.waits_for = '{FOR_BATCH}' AND t.native_ref = %(shard)s::text",
+    column=", shard_id",
+    shard=", %(shard)s::uuid",
+    again=", shard_id = %(shard)s::uuid",
+)
+
+
+# Of calls that were made already: what bounds them knows of them, whether or not it has room.
+_NOTE = f"""
+WITH asked AS (
+    SELECT * FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[]) WITH ORDINALITY
+        AS asked (turn_id, fence, n)
+), held AS (
+    SELECT asked.n, 0.0000000001 AS amount, t.id AS turn_id, asked.fence, t.session_id, t.put_off,
+        t.max_cost_usd, t.metadata, t.batch_id
+    FROM asked JOIN turnmill.turns t ON t.id = asked.turn_id
+), {_MATCHED}, budget AS (
+    SELECT b.id, b.n, b.period FROM turnmill.budgets b
+    WHERE b.id = ANY (ARRAY(SELECT id FROM matched WHERE own_usd IS NULL))
+    ORDER BY b.id FOR NO KEY UPDATE
+), noted AS (
+    INSERT INTO turnmill.charges (turn_id, fence, budget_id, period, reserved_usd)
+    SELECT m.turn_id, m.fence, m.id, COALESCE(b.n, 0), m.amount
+    FROM matched m LEFT JOIN budget b ON b.id = m.id WHERE COALESCE(b.id, m.turn_id) = m.id
+    ON CONFLICT DO NOTHING RETURNING budget_id, reserved_usd
+)
+UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd + x.more
+FROM (SELECT budget_id, sum(reserved_usd) AS more FROM noted GROUP BY budget_id) AS x
+WHERE b.id = x.budget_id AND b.period <> '{Period.TURN}'
+"""
+_BRING = """
+UPDATE turnmill.charges c SET fence = x.fence, shard_id = NULL
+FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[]) AS x (turn_id, fence)
+WHERE c.turn_id = x.turn_id AND c.shard_id = %(shard)s
+"""
+_GIVE_BACK = f"""
+WITH held AS (
+    SELECT turn_id, fence, budget_id, period, reserved_usd FROM turnmill.charges
+    WHERE shard_id = %(shard)s FOR NO KEY UPDATE
+), given AS (
+    UPDATE turnmill.charges c SET reserved_usd = 0, shard_id = NULL FROM held h
+    WHERE c.turn_id = h.turn_id AND c.fence = h.fence AND c.budget_id = h.budget_id
+), money AS (
+    SELECT b.id FROM turnmill.budgets b WHERE b.id IN (SELECT budget_id FROM held)
+    ORDER BY b.id FOR NO KEY UPDATE
+)
+UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd - x.given
+FROM money JOIN (
+    SELECT budget_id, period, sum(reserved_usd) AS given FROM held GROUP BY budget_id, period
+) AS x ON x.budget_id = money.id
+WHERE b.id = money.id AND b.n = x.period AND b.period <> '{Period.TURN}'
+"""
+
+
 def reserve(conn: Connection, asks: Sequence[Ask], *, tags: Sequence[str]) -> list[Reserved]:
     """Reserve what these calls may cost at the most, at most one of each turn."""
+    return _reserved(conn, _OF_CLAIMS, asks, {"tags": list(tags)})
+
+
+def reserve_lines(
+    conn: Connection, asks: Sequence[Ask], *, shard: UUID, tags: Sequence[str]
+) -> list[Reserved]:
+    """Reserve what turns may cost that stand in this shard, each under a fence below 0."""
+    return _reserved(conn, _OF_LINES, asks, {"tags": list(tags), "shard": str(shard)})
+
+
+def bring(
+    conn: Connection, claims: Sequence[Claim], *, shard: UUID | None, tags: Sequence[str]
+) -> None:
+    """Let what is held for lines of a shard stand under the claims that settle them now.
+
+    Budgets that hold nothing for one, as those that were set since, are charged all the same.
+    """
+    parameters = {
+        "turn_ids": _array(one.turn_id.hex for one in claims),
+        "fences": _array(one.fence for one in claims),
+    }
+    if shard is not None:
+        execute(conn, _BRING, {**parameters, "shard": shard})
+    execute(conn, _NOTE, {**parameters, "tags": list(tags)})
+
+
+def give_back(conn: Connection, shard: UUID) -> None:
+    """Give back what is still held for lines of a shard."""
+    execute(conn, _GIVE_BACK, {"shard": shard})
+
+
+def _reserved(
+    conn: Connection, statement: str, asks: Sequence[Ask], more: Mapping[str, Any]
+) -> list[Reserved]:
     parameters = {
         "turn_ids": _array(one.turn_id.hex for one in asks),
         "fences": _array(one.fence for one in asks),
         "amounts": _array("NULL" if (most := one.amount_usd) is None else most for one in asks),
-        "tags": list(tags),
+        **more,
     }
-    found = execute(conn, _RESERVE, parameters).one()
+    found = execute(conn, statement, parameters).one()
     granted, refused, free = (one or () for one in found)
     bounds: dict[int, list[Bound]] = {n: [] for n in free}
     for n, *bound in refused:

@@ -62,7 +62,8 @@ _CHANGED = text("wake_until IS NOT NULL")
 Index("ix_budgets_changed", budgets.c.id, postgresql_where=_CHANGED, sqlite_where=_CHANGED)
 
 # What a claim of a turn has taken from a budget; its own limit is a budget under the turn's id. No
-# foreign keys: it outlives the rows of the turn, until upkeep adds it to `forgotten_usd`.
+# foreign keys: it outlives the rows of the turn, until upkeep adds it to `forgotten_usd`. What a
+# line holds that stands in a vendor's batch is under no claim yet: its fence is below 0.
 charges = Table(
     "charges",
     metadata,
@@ -74,8 +75,12 @@ charges = Table(
     Column("charged_usd", Numeric(20, 10), nullable=False, server_default="0"),
     Column("estimated_usd", Numeric(20, 10), nullable=False, server_default="0"),  # of the charged
     Column("at", Timestamp, nullable=False, server_default=db_now()),
+    Column("shard_id", Uuid),  # in which the turn is a line, as long as this is held for it
     PrimaryKeyConstraint("turn_id", "fence", "budget_id"),
     CheckConstraint("reserved_usd >= 0 AND charged_usd >= 0", name="money_is_positive"),
     postgresql_with={"fillfactor": "80"},
 )
 Index("ix_charges_at", charges.c.at, postgresql_using="brin")
+# Its condition names no column that changes with a call: rows stay on their pages.
+_HELD = text("shard_id IS NOT NULL")
+Index("ix_charges_shard_id", charges.c.shard_id, postgresql_where=_HELD, sqlite_where=_HELD)

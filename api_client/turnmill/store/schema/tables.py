@@ -208,6 +208,7 @@ turns = Table(
     Column("metadata", METADATA_OF_TURN, nullable=False, server_default=text("'{}'")),
     Column("error_code", Text),
     Column("waits_for", Text),  # NULL: for nothing that a layer, or a step, named
+    Column("parked_until", Timestamp),  # no vendor's batch takes it before: no budget has room
     Column("stream", Boolean, nullable=False, server_default=false()),  # readers may watch it
     Column("step", Integer, nullable=False, server_default="1"),  # the model call it stands at
     Column("step_ref", Text, nullable=False, server_default=""),  # the thread as the last step left

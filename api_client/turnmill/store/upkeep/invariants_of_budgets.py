@@ -9,13 +9,16 @@ _LEAST = "0.0000000001"
 OF_BUDGETS = (
     Invariant(
         name="reservation_has_its_claim",
-        promise="Money is reserved only for a turn that runs, under its claim.",
+        promise="Money is reserved only for a turn that runs, under its claim, or is in a shard.",
         broken="""
             SELECT t.session_id, t.id AS turn_id
             FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             JOIN turnmill.charges c ON c.turn_id = t.id
             WHERE {sessions} AND c.reserved_usd > 0
-                AND (t.state <> 'running' OR t.lease_fence <> c.fence)
+                AND (c.shard_id IS NOT NULL OR t.state <> 'running' OR t.lease_fence <> c.fence)
+                AND NOT EXISTS (
+                    SELECT 1 FROM turnmill.batch_shards b
+                    WHERE b.id = c.shard_id AND b.state NOT IN ('taken', 'done'))
         """,
     ),
     Invariant(
