@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.mutants.breaking import Mutant, instead, without
+from turnmill.store.budget_records import Found, Reserved
 from turnmill.store.line import leases
 from turnmill.store.postgres import charging, settling, stepping
 from turnmill_worker.layers.holding import Holding
@@ -12,6 +13,7 @@ from turnmill_worker.layers.holding import Holding
 _BUDGETS = "tests/contract/store/test_budgets.py"
 _IN_TIME = "tests/contract/store/test_budgets_in_time.py"
 _LAYER = "tests/unit/test_budget_layer.py"
+_AT_VENDORS = "tests/integration/test_budgets_of_native_batches.py"
 
 
 def _unpaid(patch: pytest.MonkeyPatch) -> None:
@@ -38,7 +40,7 @@ OF_BUDGETS: dict[str, Mutant] = {
         rule="money is reserved by whoever holds the turn, and nobody else",
         breaks=without(
             charging,
-            "_RESERVE",
+            "_OF_CLAIMS",
             (" AND t.lease_fence = asked.fence", ""),
             (" AND (t.state || '') = 'running'", ""),
         ),
@@ -46,14 +48,16 @@ OF_BUDGETS: dict[str, Mutant] = {
     ),
     "group_lets_all_through": Mutant(
         rule="calls of one group line up in their budget",
-        breaks=without(charging, "_RESERVE", ("of_turn OR room >= sum(more)", "room >= min(more)")),
+        breaks=without(
+            charging, "_OF_CLAIMS", ("of_turn OR room >= sum(more)", "room >= min(more)")
+        ),
         killed_by=f"{_BUDGETS}::test_a_group_takes_what_fits_and_no_call_is_in_the_way_of_a"
         "_smaller_one[postgres]",
     ),
     "reservations_do_not_count": Mutant(
         rule="what is reserved is spent, for whoever comes next",
         breaks=without(
-            charging, "_RESERVE", ("GREATEST(unspent - reserved, 0)", "GREATEST(unspent, 0)")
+            charging, "_OF_CLAIMS", ("GREATEST(unspent - reserved, 0)", "GREATEST(unspent, 0)")
         ),
         killed_by=f"{_BUDGETS}::test_a_call_that_fits_but_for_reservations_waits_for_them_a_little"
         "[postgres]",
@@ -62,7 +66,7 @@ OF_BUDGETS: dict[str, Mutant] = {
         rule="a call fits into all budgets of its turn",
         breaks=without(
             charging,
-            "_RESERVE",
+            "_OF_CLAIMS",
             ("bool_and(COALESCE(more <= room", "bool_or(COALESCE(more <= room"),
             ("bool_and(fits_behind)", "bool_or(fits_behind)"),
         ),
@@ -100,5 +104,26 @@ OF_BUDGETS: dict[str, Mutant] = {
         rule="a claim owes for its calls before the last",
         breaks=instead(Holding, "owes", lambda self: None),
         killed_by=f"{_LAYER}::test_a_claim_owes_for_its_calls_before_the_last[asyncio]",
+    ),
+    "lines_hold_nothing": Mutant(
+        rule="a line of a vendor's batch is reserved before the vendor is asked for it",
+        breaks=instead(
+            charging, "reserve_lines", lambda _, asks, **__: [Reserved(Found.FREE) for _ in asks]
+        ),
+        killed_by=f"{_AT_VENDORS}::test_lines_hold_what_they_may_cost_for_as_long_as_their_vendor"
+        "_has_them[asyncio-openai]",
+    ),
+    "lines_hold_for_ever": Mutant(
+        rule="what lines hold that were never run comes back with the end of their shard",
+        breaks=instead(charging, "give_back", lambda *_: None),
+        killed_by=f"{_AT_VENDORS}::test_what_no_vendor_was_asked_for_is_given_back[asyncio]",
+    ),
+    "lines_charged_to_none": Mutant(
+        rule="a line that was answered is charged, whether or not its budgets hold anything for it",
+        breaks=without(
+            charging, "_NOTE", ("WHERE COALESCE(b.id, m.turn_id) = m.id", "WHERE false")
+        ),
+        killed_by=f"{_AT_VENDORS}::test_a_budget_that_was_set_since_is_charged_even_beyond_its_limit"
+        "[asyncio-openai]",
     ),
 }

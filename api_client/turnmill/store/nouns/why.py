@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, literal, select
 
 from turnmill.domain.closing import tier_in
 from turnmill.domain.errors import TurnNotFound
@@ -143,9 +143,7 @@ def _why(row: Any, reasons: Sequence[Reason], *, likely_at: datetime | None) -> 
 
 _OWN = turns.alias("own").c
 _HEAD = turns.alias("head")
-_OF_HEAD = (
-    *("state", "seq", "available_at", "sent_at", "error_code", "waits_for", "parked_until"),
-)
+_OF_HEAD = ("state", "seq", "available_at", "sent_at", "error_code", "waits_for")
 
 
 def _rows(
@@ -166,6 +164,7 @@ def _rows(
             falls_back.label("falls_back"),
             *(s.head_turn_id, s.head_lane, s.head_due_at),
             *(head[name].label(f"head_{name}") for name in _OF_HEAD),
+            case((head.parked_until > db_asof(), head.parked_until)).label("no_room_until"),
             begun.scalar_subquery().label("begun_at"),
             _paused(LANE, s.head_lane).label("lane_paused"),
             _paused(PROVIDER, s.provider).label("provider_paused"),
@@ -245,9 +244,8 @@ def _waits(row: Any, state: TurnState) -> list[Reason]:
     if state is TurnState.UNKNOWN and is_held:
         return [Reason(cause=Cause.HELD, turn_id=turn_id, name=code)]
     if row.head_waits_for == FOR_BATCH:
-        if _is_put_off(row):
-            return [Reason(cause=Cause.BUDGET, turn_id=turn_id, until=row.head_parked_until)]
-        return [Reason(cause=Cause.BATCH, turn_id=turn_id)]
+        cause = Cause.BUDGET if row.no_room_until else Cause.BATCH
+        return [Reason(cause=cause, turn_id=turn_id, until=row.no_room_until)]
     if row.head_available_at <= row.now:
         return []
     waits_for = row.head_waits_for
@@ -261,18 +259,13 @@ def _waits(row: Any, state: TurnState) -> list[Reason]:
     return [Reason(cause=cause, turn_id=turn_id, name=name, until=row.head_available_at)]
 
 
-def _is_put_off(row: Any) -> bool:
-    """Tell whether no budget has room for it to go into its vendor's batch."""
-    return row.head_parked_until is not None and row.head_parked_until > row.now
-
-
 def _awaited(conn: Connection, rows: Sequence[Any]) -> dict[UUID, Awaited]:
     """Return which budgets heads wait for; of one that looks again in a moment, none."""
     ids = {
         row.head_turn_id
         for row in rows
-        if (row.head_waits_for == FOR_BUDGET and row.head_available_at - row.now > _A_WHILE)
-        or (row.head_waits_for == FOR_BATCH and _is_put_off(row))
+        if row.no_room_until
+        or (row.head_waits_for == FOR_BUDGET and row.head_available_at - row.now > _A_WHILE)
     }
     return awaited(conn, ids) if ids else {}
 
@@ -343,9 +336,6 @@ def _due(row: Any, loads: Loads) -> Reason:
     return Reason(
         cause=cause, turn_id=_head_of(row), name=row.head_lane, since=due_at, running=running
     )
-
-
-# What only one turn at a time is asked for.
 
 
 def _before(conn: Connection, row: Any) -> int:
