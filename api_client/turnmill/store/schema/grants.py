@@ -44,7 +44,8 @@ PRODUCED: Mapping[str, Grant] = MappingProxyType(
                 *_ACCEPTED,
                 *("error_code", "finish_reason", "input_tokens", "output_tokens", "cached_tokens"),
                 *("cost_usd", "own_history", "target", "answered_by", "answered_because"),
-                *("waits_for", "cancel_requested", "lost", "sent_at", "keep_partial", "reply_as"),
+                *("waits_for", "parked_until", "cancel_requested", "lost", "sent_at"),
+                *("keep_partial", "reply_as"),
                 *("lease_owner", "lease_until"),
                 *("created_at", "started_at", "finished_at"),
             ),
@@ -140,7 +141,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         "turns": (
             *("id", "session_id", "seq", "state", "lane", "attempt", "max_attempts", "lost"),
             *("available_at", "expires_at", "lease_owner", "lease_until", "cancel_requested"),
-            *("sent_at",),
+            *("sent_at", "parked_until"),
             *("batch_id", "batch_line", "retry_of", "error_code", "waits_for", "finish_reason"),
             *("stream", "step", "keep_partial", "reply_as", "own_history", "max_cost_usd"),
             *("target", "answered_by", "answered_because"),
@@ -174,7 +175,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         ),
         "charges": (
             *("turn_id", "fence", "budget_id", "period", "reserved_usd", "charged_usd"),
-            *("estimated_usd", "at"),
+            *("estimated_usd", "at", "shard_id"),
         ),
         # Neither whose they are, nor what they are called, nor what tells their content.
         "attachments": (
