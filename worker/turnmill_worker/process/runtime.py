@@ -298,6 +298,7 @@ class Runtime:
         return measuring(
             self.settings,
             providers=self.providers.names(),
+            database=self.database,
             ledger=self.ledger,
             in_hand=self.in_hand,
             slots=self.slots,
