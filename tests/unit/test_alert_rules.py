@@ -342,9 +342,7 @@ def test_a_period_that_is_over_is_what_was_spent() -> None:
 # Accounts
 
 
-def test_what_somebody_has_to_set_right_is_told_of_at_once_and_what_said_later_when_it_lasts() -> (
-    None
-):
+def test_what_somebody_has_to_set_right_is_told_of_at_once_and_all_else_when_it_lasts() -> None:
     def age(seconds: float, *, permanent: bool) -> Verdict:
         lasted = timedelta(seconds=seconds)
         judged = judge_account("openai", closed_for=lasted, permanent=permanent, bounds=BOUNDS)
