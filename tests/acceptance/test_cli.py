@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.screen import Screen
 from tests.acceptance.terminal import Terminal, clean_environment
 from tests.conftest import make_home
 from turnmill import Client, SessionRecord, TurnFailed, TurnState
@@ -136,6 +137,27 @@ def test_a_chat_from_a_pipe_is_answered_line_by_line_with_its_history(there: Ter
     ]
     assert said.err.count("user: ") == 2
     assert "chat --session" in said.err
+
+
+@pytest.mark.long
+def test_a_chat_on_a_terminal_says_what_it_waits_for_until_the_reply_comes(
+    there: Terminal, client: Client
+) -> None:
+    session = client.sessions.create(user_id="ada", key="held-up")
+    client.sessions.pause(session)
+
+    with Screen("chat", "--session", "held-up", folder=there.folder) as screen:
+        screen.until("you>")
+        screen.type("Hello\n")
+        held = screen.until("waits: its session is paused: turnmill sessions resume")
+        client.sessions.resume(session)
+        answered = screen.until("at the provider")
+        screen.type("/quit\n")
+
+    assert held.index("you> Hello") < held.index("waits: ")
+    lines = answered[answered.index("you> ") :].splitlines()
+    assert lines[:2] == ["you> Hello", "Understood. You said: Hello [0 before]"]
+    assert "waits" not in answered
 
 
 def test_turns_show_tells_what_happened_attempt_by_attempt(there: Terminal, client: Client) -> None:

@@ -92,6 +92,15 @@ def recorded(brand: bytes, *handlers: bytes) -> bytes:
     return b"\0\0\0\x18ftyp" + brand + b"\0\0\2\0isommp42" + tracks + bytes(40)
 
 
+def ended_by_its_index(brand: bytes, *handlers: bytes, before: int = 600_000) -> bytes:
+    """Return a recording as it was written while it came: its tracks are told of at its end."""
+    begin = b"\0\0\0\x18ftyp" + brand + b"\0\0\2\0isommp42"
+    said = b"\x5a" * (before - len(begin) - 16)
+    tracks = b"".join(b"\0\0\0\x20hdlr" + bytes(8) + one + bytes(12) for one in handlers)
+    sized = [struct.pack(">I", len(one) + 8) for one in (said, tracks)]
+    return begin + sized[0] + b"mdat" + said + sized[1] + b"moov" + tracks
+
+
 def zipped(**files: bytes) -> bytes:
     """Return an archive."""
     target = io.BytesIO()
@@ -244,6 +253,10 @@ def recordings() -> Iterator[Hostile]:
     for brand in (b"mp42", b"isom", b"iso5", b"3gp4", b"M4A "):
         both = recorded(brand, b"soun", b"vide")
         yield Hostile(f"video beside its sound, {brand!r}", both, "a.m4a", "audio/mp4")
+        late = ended_by_its_index(brand, b"soun", b"vide")
+        yield Hostile(f"video that says so at its end, {brand!r}", late, "a.m4a", "audio/mp4")
+    yield Hostile("a recording that was cut off", ended_by_its_index(b"isom"), "a.m4a")
+    yield Hostile("late pictures beside a sound", ended_by_its_index(b"isom", b"pict", b"soun"))
     yield Hostile("avif with a sound", recorded(b"avif", b"soun"))
     yield Hostile("a picture beside a sound", recorded(b"isom", b"pict", b"soun"))
     yield Hostile("a text as a sound", b"ID3 tags, told in words", "a.mp3", "audio/mpeg")

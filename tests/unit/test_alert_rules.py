@@ -23,6 +23,7 @@ from turnmill.domain.analytics.alerting import (
     Verdict,
     even_profile,
     forecast,
+    judge_account,
     judge_budget,
     judge_cache,
     judge_cost,
@@ -338,13 +339,43 @@ def test_a_period_that_is_over_is_what_was_spent() -> None:
     assert forecast(_month("90"), at=START + 40 * DAY, profile=even_profile()) == Decimal(90)
 
 
+# Accounts
+
+
+def test_what_somebody_has_to_set_right_is_told_of_at_once_and_all_else_when_it_lasts() -> None:
+    def age(seconds: float, *, permanent: bool) -> Verdict:
+        lasted = timedelta(seconds=seconds)
+        judged = judge_account("openai", closed_for=lasted, permanent=permanent, bounds=BOUNDS)
+        return judged.verdict
+
+    assert age(61, permanent=True) is Verdict.BAD
+    assert [age(one, permanent=False) for one in (901, 899, 449)] == [
+        Verdict.BAD,
+        Verdict.BETWEEN,
+        Verdict.CALM,
+    ]
+    assert age(2, permanent=True) is Verdict.CALM
+
+
+def test_an_account_that_is_closed_again_and_again_opens_one_alert() -> None:
+    watch = Watch()
+    for n in range(40):  # tried, answered, and refused anew
+        minutes = 16 if n % 4 == 3 else 2
+        lasted = timedelta(minutes=minutes)
+        judged = judge_account("openai", closed_for=lasted, permanent=False, bounds=BOUNDS)
+        watch.look([judged], START + n * FIVE)
+    assert len(watch.opened) == 1 and watch.ended == []
+
+
 # Bounds
 
 
 def test_bounds_are_moved_by_name_and_rules_switched_off() -> None:
-    found = AlertBounds.from_env({"TURNMILL_ALERTS": " cost.least_usd=5, CACHE=off ,queue.bulk=9"})
-    moved = (found.cost_least_usd, found.queue_bulk, found.off)
-    assert moved == (5.0, 9.0, frozenset({Rule.CACHE}))
+    found = AlertBounds.from_env(
+        {"TURNMILL_ALERTS": " cost.least_usd=5, CACHE=off ,queue.bulk=9, account.refused=3"}
+    )
+    moved = (found.cost_least_usd, found.queue_bulk, found.account_refused, found.off)
+    assert moved == (5.0, 9.0, 3.0, frozenset({Rule.CACHE}))
     assert found.longest("bulk") == timedelta(seconds=9)
     assert AlertBounds.from_env({}) == AlertBounds()
 

@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 
-from tests.unit.hostile_files import HOSTILE, TAKEN, Hostile, jpeg, png, recorded
+from tests.unit.hostile_files import (
+    HOSTILE,
+    TAKEN,
+    Hostile,
+    ended_by_its_index,
+    jpeg,
+    png,
+    recorded,
+)
 from turnmill import AsyncClient, AttachmentRefused, Client, InvalidInput, Settings
 from turnmill.files.kinds import HEAD
+from turnmill.files.port import CHUNK
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +89,33 @@ def test_a_sound_is_taken_as_phones_and_browsers_record_it(brand: bytes, client:
     client.attachments.delete(kept)
 
 
+@pytest.mark.parametrize("before", [300_000, HEAD - 20, HEAD, 3 * CHUNK - 12, 2_900_000])
+def test_a_recording_whose_index_stands_at_its_end_is_a_sound(before: int, client: Client) -> None:
+    content = ended_by_its_index(b"mp42", b"soun", before=before)
+    for source in (content, Unseekable(content)):
+        kept = client.attachments.put(source, user_id="ada", name="memo.m4a")
+        assert (kept.media_type, kept.size) == ("audio/mp4", len(content))
+        client.attachments.delete(kept)
+
+
+def test_what_tells_of_a_video_is_found_wherever_pieces_end(client: Client) -> None:
+    for before in range(3 * CHUNK - 40, 3 * CHUNK + 4, 3):
+        late = ended_by_its_index(b"isom", b"vide", b"soun", before=before)
+        assert "a video" in refused(client, late, name="memo.m4a")
+
+
 def test_a_picture_is_measured_behind_whatever_stands_before_its_frame(client: Client) -> None:
     photo = jpeg(4000, 3000, comment=b"x" * 65_000)
     kept = client.attachments.put(photo, user_id="ada")
     assert (kept.width, kept.height) == (4000, 3000)
     client.attachments.delete(kept)
+
+
+class Unseekable(io.BytesIO):
+    """A file that can be read once."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 class Endless(io.RawIOBase):

@@ -20,6 +20,7 @@ from turnmill.domain.content import Message
 from turnmill.domain.errors import RateLimited, StoreUnavailable
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
+from turnmill.store.nouns.closed_long import ClosedFor
 from turnmill_worker.layers import measure as measuring
 from turnmill_worker.layers.log import log
 from turnmill_worker.layers.registered import Named
@@ -40,6 +41,7 @@ def metrics(**options: Any) -> Metrics:
         "providers": ("openai", "theirs"),
         "longest_waits": lambda: {Lane.BULK: timedelta(seconds=7)},
         "lags": lambda: {"observer:crm": timedelta(seconds=3), "a b": timedelta(seconds=9)},
+        "closed": list,
         "in_flight": lambda: 3,
         "slots": lambda: 10,
     }
@@ -162,6 +164,40 @@ def test_how_far_readers_are_behind_is_told_by_their_names_or_as_others() -> Non
         raise StoreUnavailable
 
     assert value(metrics(lags=away), "turnmill_reader_lag_seconds", reader="other") is None
+
+
+def shut(provider: str, model: str = "", *, minutes: float, permanent: bool = False) -> ClosedFor:
+    return ClosedFor(
+        kind="account",
+        provider=provider,
+        model=model,
+        tier="",
+        permanent=permanent,
+        lasted=timedelta(minutes=minutes),
+    )
+
+
+def test_what_is_closed_is_told_for_as_long_as_it_is_and_by_names_that_are_bounded() -> None:
+    closed = [
+        shut("openai", minutes=2, permanent=True),
+        shut("openai", "large", minutes=3),
+        shut("openai", "large", minutes=20),  # of another key
+        *(shut("theirs", f"{CANARY} {n}", minutes=n) for n in range(90)),
+        shut("nobody's", minutes=1),
+    ]
+    found = metrics(closed=lambda: closed)
+
+    def seconds(provider: str, model: str, permanent: str = "no") -> float | None:
+        labels = {"provider": provider, "model": model, "kind": "account", "permanent": permanent}
+        return value(found, "turnmill_closed_seconds", **labels)
+
+    assert seconds("openai", "", "yes") == 120
+    assert seconds("openai", "large") == 1200
+    assert seconds("theirs", "other") == 89 * 60
+    assert seconds("other", "") == 60
+    assert CANARY not in repr(list(found.registry.collect()))
+    closed.clear()
+    assert value(metrics(closed=lambda: closed), "turnmill_closed_seconds") is None
 
 
 @pytest.mark.anyio

@@ -13,7 +13,10 @@ from turnmill.domain.content import Message, Part, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import InvalidInput, MaybeSent, Rejected
 from turnmill.testing import script as told_by
 from turnmill.tools import tool
+from turnmill_worker.providers.anthropic import blocks as anthropic
+from turnmill_worker.providers.mock.pairs import as_vendors_are_sent
 from turnmill_worker.providers.mock.provider import MockProvider, messages_seen
+from turnmill_worker.providers.openai import items as openai
 from turnmill_worker.providers.port import Absent, Done, Request, ToolOffer
 from turnmill_worker.tools.form import misfits
 
@@ -190,10 +193,24 @@ def test_a_conversation_with_all_its_outputs_is_taken() -> None:
 
 
 @pytest.mark.parametrize("history", BROKEN.values(), ids=BROKEN)
-def test_a_conversation_that_vendors_would_refuse_is_refused(history: list[Message]) -> None:
-    assert refusal(a_request(history=history)) == "invalid_history"
+def test_a_history_without_its_outputs_is_repaired_and_a_turn_without_them_refused(
+    history: list[Message],
+) -> None:
+    whole = as_vendors_are_sent(a_request(history=history))
+    assert as_vendors_are_sent(whole) is whole
+    reply = answer(MockProvider(), a_request(history=history))
+    assert messages_seen(reply.text) == len(whole.history)
     turn = replace(a_request(), messages=history)
     assert refusal(turn) == "invalid_history"
+
+
+@pytest.mark.parametrize("history", BROKEN.values(), ids=BROKEN)
+def test_the_mock_is_shown_what_the_other_providers_send(history: list[Message]) -> None:
+    said = a_request(history=history)
+    shown = as_vendors_are_sent(said)
+    for sent in (openai.input_of, anthropic.messages_of):
+        bodies = [sent(one, [*one.history, *one.messages]) for one in (said, shown)]
+        assert bodies[0] == bodies[1]
 
 
 @pytest.mark.parametrize(

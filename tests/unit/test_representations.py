@@ -49,7 +49,7 @@ SHOWN = frozenset(
         *("experiment", "left_out", "dropped", "versions", "quantiles_ms"),
         *("code", "remedy", "reason", "sqlstate", "setting", "safe", "hosts", "socket", "username"),
         *("version", "revision", "lacks", "lanes", "newest_code", "priced_by"),
-        *("account", "line", "owner", "places", "more"),
+        *("account", "line", "owner", "places", "more", "models", "priced"),
         *("webhook_allow", "events", "event_id", "type", "kinds", "named", "parked_because"),
         *(
             "tags",

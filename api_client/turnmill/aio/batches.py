@@ -116,7 +116,7 @@ class AsyncBatches:
             here = self._executor.settings
             estimator = await async_aside(batch_estimating.estimator, here, found)
             submission.price_by(estimator if binds else None)
-            submission.refuse_unpriced(estimator if submission.is_limited else None)
+            submission.refuse_unpriced(estimator, of_workers=found.priced)
         record = await self._begun(submission)
         batch_id = record.id
         if record.total is None:

@@ -1,15 +1,18 @@
-"""What every `ls` that is read in pages shares: --limit, --after, --json, and where it goes on."""
+"""What every `ls` shares: --wide and --json, and in pages --limit, --after and where it goes on."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import click
 
+from turnmill.cli.beside import refuse_beside
 from turnmill.cli.context import advise, json_option, say
 from turnmill.show.listing import Listing, print_listing
+from turnmill.show.tables import be_wide
 
 MOST = 1000  #: on one page
 
@@ -24,15 +27,38 @@ class Listed(Protocol):
 T = TypeVar("T", bound=Listed)
 
 
+def listing_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --wide and --json to a command that prints a row for each thing."""
+    return wide_option(json_option(function))
+
+
+def wide_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --wide to a command that has --json."""
+
+    @functools.wraps(function)
+    def command(*args: Any, wide: bool, **options: Any) -> Any:
+        if wide:
+            refuse_beside("--wide", "as_json", why="JSON has everything")
+            be_wide()
+        return function(*args, **options)
+
+    return _wide(command)
+
+
+_wide = click.option(
+    "--wide", is_flag=True, help="Nothing left out or cut, however narrow the terminal is."
+)
+
+
 def page_options(noun: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add --limit, --after and --json to a command that lists `noun`s."""
+    """Add --limit, --after, --wide and --json to a command that lists `noun`s."""
     limit = click.option(
         "--limit", type=click.IntRange(1, MOST), default=20, show_default=True, help="Of a page."
     )
     after = click.option(
         "--after", metavar=noun.upper(), help="Go on after the last one of the page before."
     )
-    return lambda function: limit(after(json_option(function)))
+    return lambda function: limit(after(listing_options(function)))
 
 
 def print_page(

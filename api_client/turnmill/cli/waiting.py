@@ -75,13 +75,13 @@ def working(what: str) -> AbstractContextManager[object]:
     return spinner(what) if sys.stderr.isatty() else nullcontext()
 
 
-def spinner(what: str) -> AbstractContextManager[Any]:
+def spinner(what: str, *, style: str = "") -> AbstractContextManager[Any]:
     """Return what turns on a terminal, with `what` beside it, as long as it is entered."""
     from rich.live import Live
     from rich.spinner import Spinner
     from rich.text import Text
 
-    turning = Spinner("dots", Text(on_one_line(what)), style="status.spinner")
+    turning = Spinner("dots", Text(on_one_line(what), style), style="status.spinner")
     to = console(stderr=True)
     return Live(turning, console=to, transient=True, refresh_per_second=12.5, **STREAMS_STAY)
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from turnmill.domain.errors import AttachmentRefused
 from turnmill.files.pictures import Size, gif_ends_at, gif_size, jpeg_size, png_size, webp_size
+from turnmill.files.tracks import TrackCheck, shows_pictures, sounds
 
 #: So much of a file is looked at before a byte of it is kept: all headers of pictures are in it.
 HEAD = 512 * 1024
@@ -79,18 +80,29 @@ def _is_webm_audio(head: bytes) -> bool:
     return is_webm and b"A_" in head and b"V_" not in head
 
 
-#: The handler of a track of pictures, and of one of sound.
-_MOVES = re.compile(rb"hdlr.{8}(?:vide|pict|auxv)", re.DOTALL)
-_SOUNDS = re.compile(rb"hdlr.{8}soun", re.DOTALL)
+#: How those begin that are sound alone.
+_SOUND_ALONE = (b"M4A ", b"M4B ")
 #: How phones and browsers begin what may be a video, or sound alone.
 _EITHER = (b"mp41", b"mp42", b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"dash", b"3gp4", b"3gp5")
 
 
 def _is_m4a(head: bytes) -> bool:
-    if head[4:8] != b"ftyp" or _MOVES.search(head):
+    if head[4:8] != b"ftyp" or shows_pictures(head):
         return False
-    brand = head[8:12]
-    return brand in (b"M4A ", b"M4B ") or (brand in _EITHER and bool(_SOUNDS.search(head)))
+    # Of one that is longer, the rest tells: `track_check`.
+    return _says_sound(head) or (head[8:12] in _EITHER and (len(head) >= HEAD or sounds(head)))
+
+
+def _says_sound(head: bytes) -> bool:
+    """Tell whether an MP4 that begins so calls itself sound alone."""
+    return head[8:12] in _SOUND_ALONE
+
+
+def track_check(kind: Kind, head: bytes) -> TrackCheck | None:
+    """Return what an MP4 is held to while it passes; None of any other kind."""
+    if kind.media_type != "audio/mp4":
+        return None
+    return TrackCheck(says_sound=_says_sound(head))
 
 
 #: What is taken. Pictures end where they say they end: whatever comes behind is somebody's trick.

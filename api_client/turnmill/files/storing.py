@@ -14,10 +14,12 @@ from turnmill.files.kinds import (
     kind_of,
     media_type_of,
     refuse_end,
+    track_check,
 )
 from turnmill.files.pictures import Size
 from turnmill.files.port import CHUNK, FileStore, Found
 from turnmill.files.texts import TextCheck
+from turnmill.files.tracks import TrackCheck
 
 #: An upload has an hour before upkeep takes it for dead; this long it may take.
 LONGEST = 15 * 60.0
@@ -40,7 +42,7 @@ class Storing:
         self._most = most
         self._head = b""
         self._kind: Kind | None = None
-        self._text: TextCheck | None = None
+        self._check: TextCheck | TrackCheck | None = None  #: of all bytes, while they pass
         self._pixels: Size | None = None
 
     def begin(self) -> None:
@@ -54,7 +56,8 @@ class Storing:
         if len(self._head) > self._most:
             raise too_large(self._most)
         self._kind = kind_of(self._head)
-        self._text = TextCheck() if self._kind is None else None
+        kind = self._kind
+        self._check = TextCheck() if kind is None else track_check(kind, self._head)
         self.media_type = media_type_of(self._kind, claimed=self._claimed, name=self._name)
         if self._kind is not None and self._kind.size is not None:
             self._pixels = self._kind.size(self._head)
@@ -89,13 +92,13 @@ class Storing:
                 raise FilesQuotaExceeded("no more bytes are left than it has so far")
             if monotonic() > until:
                 raise AttachmentRefused("the file takes too long to come")
-            if self._text is not None:
-                self._text.take(piece)
+            if self._check is not None:
+                self._check.take(piece)
             yield piece
 
     def _judge_end(self, passed: "_Passed") -> None:
-        if self._text is not None:
-            self._text.end()
+        if self._check is not None:
+            self._check.end()
         if self._kind is not None:
             refuse_end(self._kind, self._head, bytes(passed.tail), passed.size)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json
 from turnmill.show.terminal import say, tell
-from turnmill.show.wording import count, moment_text
+from turnmill.show.wording import count
 
 if TYPE_CHECKING:
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
@@ -20,13 +20,15 @@ _HEAD = ("n", "last_id", "rows", "at", "hash")
 
 
 def _row(one: AuditEntry) -> tuple[object, ...]:
+    whose = one.user_id or (f"({one.subject[:8]})" if one.subject else "")
+    of = " ".join(f"{name} {said}" for name, said in one.objects.items())
     return (
         one.id,
-        moment_text(one.at),
+        one.at,
         one.actor,
         one.action,
-        one.user_id or (f"({one.subject[:8]})" if one.subject else ""),
-        " ".join(f"{name} {said}" for name, said in one.objects.items()),
+        whose or of,
+        of if whose else "",
         " ".join(f"{name}={json.dumps(said)}" for name, said in one.figures.items()),
         one.login,
     )
@@ -37,7 +39,7 @@ ENTRIES: Listing[AuditEntry] = Listing(
     row=_row,
     document=lambda one: fields(one, *_ENTRY),
     numbers=("id",),
-    spare=("login", ""),
+    spare=("of", "login", ""),
 )
 
 

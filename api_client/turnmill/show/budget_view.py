@@ -20,7 +20,7 @@ _COLUMNS = (
     "estimated",
 )
 _NUMBERS = ("limit", "spent", "reserved", "left", "estimated")
-_SPARE = ("time zone", "estimated")
+_SPARE = ("reserved", "ends", "time zone", "estimated")
 _FIELDS = (
     *("id", "scope", "session_id", "user_id", "tag", "period", "timezone", "limit_usd"),
     *("on_exceeded", "warn_at", "spent_usd", "reserved_usd", "estimated_usd", "left_usd"),
@@ -34,7 +34,7 @@ def print_budgets(budgets: Sequence[Budget], *, as_json: bool) -> None:
         for one in budgets:
             print_json(document(one))
     elif budgets:
-        print_table(_COLUMNS, map(_row, budgets), right=_NUMBERS, spare=_SPARE)
+        print_table(_COLUMNS, map(_row, budgets), right=_NUMBERS, spare=_SPARE, cut=True)
     else:
         say(as_typed("no budget bounds what turns cost: turnmill budget set --limit-usd 100"))
 

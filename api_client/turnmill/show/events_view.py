@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json
 from turnmill.show.terminal import on_one_line, tell
-from turnmill.show.wording import duration, moment_text
+from turnmill.show.wording import duration
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.events import Event, EventReader
@@ -18,8 +18,7 @@ def _document(event: Event) -> dict[str, Any]:
 
 
 def _row(event: Event) -> tuple[object, ...]:
-    at = None if event.at is None else moment_text(event.at)
-    return (event.place, event.kind, at, event.turn_id, event.n, event.session_id)
+    return (event.place, event.kind, event.at, event.turn_id, event.n, event.session_id)
 
 
 EVENTS: Listing[Event] = Listing(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_outcome
-from turnmill.show.wording import moment_text
 
 if TYPE_CHECKING:
     from turnmill.store.feedback_records import Feedback
@@ -24,7 +23,7 @@ FEEDBACK: Listing[Feedback] = Listing(
         score_text(one.score),
         one.comment or "",
         one.by or "",
-        moment_text(one.updated_at),
+        one.updated_at,
     ),
     document=lambda one: fields(one, *_FIELDS),
     numbers=("score",),

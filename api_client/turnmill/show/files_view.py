@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _row(one: Attachment) -> tuple[object, ...]:
-    return (one.id, one.user_id, one.media_type, one.size, one.name, moment_text(one.created_at))
+    return (one.id, one.user_id, one.media_type, one.size, one.name, one.created_at)
 
 
 def _document(one: Attachment) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def print_lanes(
         return
     if loads:
         rows = (_row(load, paused) for load in loads)
-        print_table(_COLUMNS, rows, right=_NUMBERS, spare=("held", "paused sessions"))
+        print_table(_COLUMNS, rows, right=_NUMBERS, spare=("held", "paused sessions"), cut=True)
     else:
         say("nothing waits and nothing runs")
     _tell_brakes(paused)

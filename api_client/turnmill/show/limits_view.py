@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from turnmill.show.listing import Listing, print_listing
 from turnmill.show.tables import fields, print_json
-from turnmill.show.wording import moment_text
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.accounts import AccountRecord
@@ -50,7 +49,7 @@ def _account(one: AccountRecord) -> tuple[object, ...]:
         one.account,
         one.code,
         "until it is set right" if one.permanent else "",
-        moment_text(one.closed_until),
+        one.closed_until,
         one.times,
     )
 
@@ -64,5 +63,5 @@ ACCOUNTS: Listing[AccountRecord] = Listing(
     row=_account,
     document=_document,
     numbers=("times",),
-    spare=("times", "account"),
+    spare=("kind", "times", "account"),
 )

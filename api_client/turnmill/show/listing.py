@@ -29,4 +29,4 @@ def print_listing(found: Sequence[T], listing: Listing[T], *, as_json: bool) -> 
             print_json(listing.document(one))
     elif found:
         rows = map(listing.row, found)
-        print_table(listing.columns, rows, right=listing.numbers, spare=listing.spare)
+        print_table(listing.columns, rows, right=listing.numbers, spare=listing.spare, cut=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PARTICIPANTS: Listing[Participant] = Listing(
     columns=("name", "role", "unread", "read", "joined"),
-    row=lambda one: (one.name, one.role, one.unread, one.read, moment_text(one.joined_at)),
+    row=lambda one: (one.name, one.role, one.unread, one.read, one.joined_at),
     document=lambda one: fields(one, *one.__dataclass_fields__),
     numbers=("unread", "read"),
     spare=("joined", "read"),

@@ -40,7 +40,7 @@ def print_topics(found: Topics, *, as_json: bool) -> None:
             )
             for one in found.topics
         )
-        print_table(_COLUMNS, rows, right=(*_COLUMNS[:1], *_COLUMNS[2:-1]), spare=_SPARE)
+        print_table(_COLUMNS, rows, right=(*_COLUMNS[:1], *_COLUMNS[2:-1]), spare=_SPARE, cut=True)
     if found.because is not None:
         say(f"no topics: {found.because}")
     if found.as_of is not None:

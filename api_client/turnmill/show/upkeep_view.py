@@ -19,7 +19,7 @@ def print_jobs(
     rows: Sequence[tuple[str, JobRun | None, datetime | None]], *, now: datetime
 ) -> None:
     """Print a line for each."""
-    print_table(_COLUMNS, [_row(*row, now=now) for row in rows], spare=("took",))
+    print_table(_COLUMNS, [_row(*row, now=now) for row in rows], spare=("took",), cut=True)
 
 
 def as_document(name: str, run: JobRun | None, due: datetime | None) -> dict[str, Any]:

@@ -22,13 +22,12 @@ _EVERY_SECONDS = 1.0
 
 
 def _erasure(one: Erasure) -> tuple[object, ...]:
-    ended = moment_text(one.ended_at) if one.ended_at else ""
-    times = (moment_text(one.requested_at), moment_text(one.due_at), ended)
+    times = (one.requested_at, one.due_at, one.ended_at)
     return (one.user_hash, one.state, *times, one.reason)
 
 
 def _hold(one: Hold) -> tuple[object, ...]:
-    return (one.user_id, moment_text(one.since), one.reason)
+    return (one.user_id, one.since, one.reason)
 
 
 def _document(one: Any) -> dict[str, Any]:

@@ -38,17 +38,17 @@ DELIVERIES: Listing[Delivery] = Listing(
     row=lambda one: (
         one.id,
         one.type,
-        moment_text(one.at),
+        one.at,
         one.state.value,
         one.tries,
         one.status,
         one.error_code,
-        None if one.due_at is None else moment_text(one.due_at),
+        one.due_at,
         one.turn_id,
     ),
     document=lambda one: fields(one, *one.__dataclass_fields__),
     numbers=("tries", "status"),
-    spare=("turn", "next try"),
+    spare=("status", "turn", "next try"),
 )
 
 

@@ -117,7 +117,7 @@ class Batches:
             here = self._executor.settings
             estimator = aside(batch_estimating.estimator, here, found)
             submission.price_by(estimator if binds else None)
-            submission.refuse_unpriced(estimator if submission.is_limited else None)
+            submission.refuse_unpriced(estimator, of_workers=found.priced)
         record = self._begun(submission)
         batch_id = record.id
         if record.total is None:

@@ -4,11 +4,12 @@ A line with files is read when they are kept, one of a session that stands with 
 and with what lines before it in the file add to that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from turnmill.domain.batch_estimates import AskedLine
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.ids import SessionId
+from turnmill.domain.price_names import names_model
 from turnmill.store.nouns import batch_asked
 from turnmill.store.nouns.batch_asked import Standing
 from turnmill.verbs.batch_estimating import Estimator, asked_of, said_in
@@ -40,10 +41,14 @@ def standing(drafts: Sequence[Draft]) -> Verb[dict[Ref, Standing]]:
 
 
 class Priced:
-    """Tells which lines have a price, where a limit of their batch goes by that."""
+    """Tells which lines have a price, where a limit of their batch goes by that.
 
-    def __init__(self, estimator: Estimator) -> None:
+    A price is known here, or to workers, who say which models they have prices of.
+    """
+
+    def __init__(self, estimator: Estimator, *, of_workers: Collection[str]) -> None:
         self._estimator = estimator
+        self._of_workers = of_workers
         self._known: dict[tuple[str, str], bool] = {}
 
     def refusal_of(self, draft: Draft) -> Refused | None:
@@ -54,14 +59,16 @@ class Priced:
         return Refused(
             UNPRICED,
             "nobody knows what its model costs, which max_cost_usd goes by: name it in"
-            " TURNMILL_PRICES, here and of every worker",
+            " TURNMILL_PRICES of every worker",
         )
 
     def _is_known(self, provider: str, model: str) -> bool:
         key = (provider, model)
         if key not in self._known and len(self._known) < _MOST_MODELS:
             found = self._estimator.priced(provider, model, input_tokens=1, output_tokens=1)
-            self._known[key] = any(one is not None for one in found.values())
+            self._known[key] = any(one is not None for one in found.values()) or any(
+                names_model(one, provider, model) for one in self._of_workers
+            )
         return self._known.get(key, True)
 
 

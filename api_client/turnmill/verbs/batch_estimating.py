@@ -18,7 +18,7 @@ from turnmill.domain.batches import BatchMode
 from turnmill.domain.content import Message, Text
 from turnmill.settings import Settings
 from turnmill.store.codec import parts_from
-from turnmill.store.nouns import batch_estimates, batch_reserving
+from turnmill.store.nouns import batch_estimates, batch_reserving, price_lists
 from turnmill.verbs.batch_files.lines import Draft
 from turnmill.verbs.verb import Connection, Effect, Verb, single
 
@@ -51,6 +51,8 @@ class Known(NamedTuple):
 
     typical: Mapping[tuple[str, str], int]  #: tokens of a reply
     limits: Limits
+    #: names of models that workers have prices of: see `price_names`
+    priced: frozenset[str] = frozenset()
 
 
 def known() -> Verb[Known]:
@@ -58,7 +60,8 @@ def known() -> Verb[Known]:
 
     def on(conn: Connection) -> Effect[Known]:
         typical = batch_estimates.typical_replies(conn)
-        return Effect(Known(typical, batch_estimates.rates(conn)))
+        rates, priced = batch_estimates.rates(conn), price_lists.noted(conn)
+        return Effect(Known(typical, rates, priced))
 
     return single(on)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from secrets import token_bytes
 from typing import NamedTuple
 
@@ -148,9 +148,15 @@ class Submission:
         """Tell whether the batch has a limit of its own, which needs prices to be kept to."""
         return self._bounds.max_cost_usd is not None
 
-    def refuse_unpriced(self, estimator: Estimator | None) -> None:
-        """Refuse lines of models that nobody knows the price of here: each would fail for it."""
-        self._priced = None if estimator is None else Priced(estimator)
+    def refuse_unpriced(
+        self, estimator: Estimator | None, *, of_workers: Collection[str] = ()
+    ) -> None:
+        """Where the batch is limited, refuse lines without a price: each would fail for it.
+
+        `of_workers` are the names of the models that workers have prices of.
+        """
+        if estimator is not None and self.is_limited:
+            self._priced = Priced(estimator, of_workers=of_workers)
 
     def create(self) -> Verb[BatchRecord]:
         """Create the batch, or find it; Conflict where the name stands for other content."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from turnmill.settings import Settings
+from turnmill.store.database import Database
+from turnmill.store.nouns.closed_long import ClosedFor, closed_for
 from turnmill_worker.layers import measure
 from turnmill_worker.turn import written
 from turnmill_worker.turn.in_hand import InHand
@@ -30,6 +32,7 @@ def measuring(
     settings: Settings,
     *,
     providers: Collection[str],
+    database: Database,
     ledger: GroupedLedger,
     in_hand: InHand,
     slots: Slots,
@@ -38,11 +41,16 @@ def measuring(
     from turnmill_worker.process.metrics import Metrics  # noqa: PLC0415
     from turnmill_worker.process.metrics_server import MetricsServer  # noqa: PLC0415
 
+    def closed() -> list[ClosedFor]:
+        with database.single() as conn:
+            return closed_for(conn)
+
     assert settings.metrics_port is not None
     metrics = Metrics(
         providers=providers,
         longest_waits=ledger.longest_waits_now,
         lags=ledger.lags_now,
+        closed=closed,
         in_flight=lambda: len(in_hand),
         slots=lambda: slots.total,
     )

@@ -7,7 +7,7 @@ that come out of rows, of models and codes, are counted as `other` beyond the fi
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from turnmill.domain.errors import StoreError
 from turnmill.domain.states import FINAL, Lane
+from turnmill.store.nouns.closed_long import ClosedFor
 from turnmill_worker.layers.call import Call
 from turnmill_worker.turn.written import Written
 
@@ -133,6 +134,40 @@ class Lags(Collector):
         )
 
 
+class ClosedAccounts(Collector):
+    """For how long what no worker calls has been closed, asked of the store, too."""
+
+    def __init__(
+        self,
+        closed: Callable[[], Sequence[ClosedFor]],
+        named: Callable[[ClosedFor], tuple[str, str]],
+    ) -> None:
+        self._asked = _Asked(closed)
+        self._named = named
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Name what is collected, without asking the store."""
+        yield self._family()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Ask, and return what is known; of what has the same labels the longest."""
+        family = self._family()
+        longest: dict[tuple[str, ...], float] = {}
+        for one in self._asked() or ():
+            labels = (*self._named(one), one.kind, "yes" if one.permanent else "no")
+            longest[labels] = max(longest.get(labels, 0.0), one.lasted.total_seconds())
+        for each, seconds in longest.items():
+            family.add_metric(each, seconds)
+        yield family
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            "turnmill_closed_seconds",
+            "For how long what no worker calls has been closed.",
+            labels=["provider", "model", "kind", "permanent"],
+        )
+
+
 class Metrics:
     """All metrics of one worker process, in a registry of their own."""
 
@@ -142,6 +177,7 @@ class Metrics:
         providers: Collection[str],
         longest_waits: Callable[[], Mapping[Lane, timedelta]],
         lags: Callable[[], Mapping[str, timedelta]],
+        closed: Callable[[], Sequence[ClosedFor]],
         in_flight: Callable[[], int],
         slots: Callable[[], int],
     ) -> None:
@@ -174,6 +210,7 @@ class Metrics:
         self._gauge("slots", "Turns that may be in hand at once.", slots)
         self.registry.register(Backlog(longest_waits))
         self.registry.register(Lags(lags))
+        self.registry.register(ClosedAccounts(closed, self._names_of))
 
     def called(self, call: Call, outcome: str, _: str | None, took: timedelta) -> None:
         """Count a call. For the layer `measure`."""
@@ -205,6 +242,9 @@ class Metrics:
             self._unpriced.labels(provider, model).inc()
         else:
             self._cost.labels(provider, model).inc(float(seen.cost_usd))
+
+    def _names_of(self, one: ClosedFor) -> tuple[str, str]:
+        return self._provider(one.provider), one.model and self._models.of(one.model)
 
     def _provider(self, name: str) -> str:
         return name if name in self._providers else OTHER

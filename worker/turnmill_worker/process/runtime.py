@@ -32,6 +32,7 @@ from turnmill_worker.process.measuring import Measuring, measuring
 from turnmill_worker.process.observing import Observing
 from turnmill_worker.process.poller import Hints
 from turnmill_worker.process.quarantine import Quarantine
+from turnmill_worker.process.telling_prices import tell_prices
 from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.pricing import preload as preload_prices
 from turnmill_worker.providers.registry import ProviderRegistry
@@ -122,6 +123,8 @@ class Runtime:
             self._measuring.server.start()
         if self._dispatching is not None:
             self._dispatching.start(loop)
+            telling = asyncio.to_thread(tell_prices, self.database, self.settings.prices)
+            self._in_background(telling)
         if self._cancels is not None:
             self._cancels.start()
         if self._observing is not None:
@@ -298,6 +301,7 @@ class Runtime:
         return measuring(
             self.settings,
             providers=self.providers.names(),
+            database=self.database,
             ledger=self.ledger,
             in_hand=self.in_hand,
             slots=self.slots,

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from turnmill.domain.errors import InvalidSetting
+from turnmill.domain.price_names import names_model
 from turnmill_worker.providers import pricing
 from turnmill_worker.providers.port import Usage
 from turnmill_worker.providers.pricing import (
@@ -65,6 +65,7 @@ class Prices:
     price: Price = pricing.price
     source: Source = pricing.source
     names: Callable[[str, str], bool] = lambda *_: False  #: is a price of the model an operator's?
+    models: tuple[str, ...] = ()  #: what an operator's prices are of, as they name it
 
 
 def prices_in(file: Path | None, otherwise: Prices) -> Prices:
@@ -89,7 +90,7 @@ def prices_in(file: Path | None, otherwise: Prices) -> Prices:
             return otherwise.source(provider, model, tier)
         return own.source(provider, model, tier)
 
-    return Prices(price, source, own.names)
+    return Prices(price, source, own.names, own.patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,11 @@ class OwnPrices:
         )
         self._found = lru_cache(maxsize=1024)(self._find)
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Return what there are rates of: provider/model, in which * stands for anything."""
+        return tuple(one.pattern for one in self._all)
+
     def names(self, provider: str, model: str) -> bool:
         """Tell whether the file has a price of the model, in whatever tier."""
         return bool(self._found(provider, model))
@@ -150,17 +156,11 @@ class OwnPrices:
         return f"{_VARIABLE} {own.pattern}" + (f"@{own.tier}" if own.tier else "")
 
     def _find(self, provider: str, model: str) -> dict[str, _Own]:
-        name = f"{provider}/{model}"
         found: dict[str, _Own] = {}
         for one in self._all:
-            if fnmatchcase(name, _literal(one.pattern)):
+            if names_model(one.pattern, provider, model):
                 found.setdefault(one.tier, one)
         return found
-
-
-def _literal(pattern: str) -> str:
-    """Return a pattern in which `*` alone stands for anything: models have brackets in names."""
-    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def _tier(named: str) -> str:

@@ -46,6 +46,7 @@ from turnmill.verbs.users.erasing import Erasing
 from turnmill_worker.analytics.child import find_apart
 from turnmill_worker.process.closing import Closing, Counts
 from turnmill_worker.process.strays import Strays
+from turnmill_worker.process.telling_prices import tend_prices
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.port import Provider
@@ -307,6 +308,7 @@ class Upkeep:
         def aged(what: str, job: Callable[..., int], age: timedelta | None) -> int:
             return 0 if age is None else do(what, job, older_than=age)
 
+        tend_prices(self._database, self._settings.prices)
         with self._database.begin() as conn:
             runs = jobs.purge_runs(conn, older_than=keep.job_runs)
         return {

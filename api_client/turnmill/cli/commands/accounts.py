@@ -6,6 +6,7 @@ import click
 
 from turnmill.cli.context import json_option, open_client, say
 from turnmill.cli.groups import CommandGroup
+from turnmill.cli.listing import listing_options
 from turnmill.show.limits_view import ACCOUNTS
 from turnmill.show.listing import print_listing
 from turnmill.show.tables import print_outcome
@@ -21,7 +22,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@json_option
+@listing_options
 def ls(*, as_json: bool) -> None:
     """List what is closed, why, and until when at the least."""
     with open_client() as client:

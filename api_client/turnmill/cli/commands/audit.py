@@ -10,6 +10,7 @@ import click
 
 from turnmill.cli.context import json_option, say
 from turnmill.cli.groups import CommandGroup
+from turnmill.cli.listing import listing_options
 from turnmill.domain.auditing import Action
 from turnmill.show.audit_view import ENTRIES, print_check, print_checkpoint
 from turnmill.show.listing import print_listing
@@ -39,7 +40,7 @@ def command() -> None:
 )
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @click.option("--after", type=click.IntRange(1), metavar="ID", help="Go on after the last one.")
-@json_option
+@listing_options
 def ls(
     *, user: str | None, action: str | None, limit: int, after: int | None, as_json: bool
 ) -> None:

@@ -8,6 +8,7 @@ import click
 
 from turnmill.cli.context import json_option, open_client
 from turnmill.cli.groups import CommandGroup
+from turnmill.cli.listing import listing_options
 from turnmill.domain.budgets import OnExceeded, Period
 from turnmill.show.budget_view import print_budget, print_budgets, print_removed
 
@@ -35,7 +36,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@json_option
+@listing_options
 def ls(*, as_json: bool) -> None:
     """Show all budgets, and what is spent and reserved in their periods."""
     with open_client() as client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,8 +11,8 @@ import click
 from turnmill.cli import OK
 from turnmill.cli.beside import is_typed
 from turnmill.cli.context import advise, code_of, json_option, open_client, say, show_error
+from turnmill.cli.held_up import HeldUp
 from turnmill.cli.talk import conversation_options, line_about, open_session, tell_reply
-from turnmill.cli.waiting import spinner
 from turnmill.cli.watching import watch
 from turnmill.domain.errors import NoReply, TurnmillError
 from turnmill.domain.states import TurnState
@@ -43,7 +42,8 @@ _HELP = f"/history  what was said    /session  which one it is    {_QUIT}  or Ct
 def command(*, stream: bool, as_json: bool, **conversation: Any) -> int:
     """Talk: each line is a message, and its reply is waited for.
 
-    Ctrl-C cancels a message that is being answered. With a pipe as stdin, replies go to stdout and
+    Where a reply does not come within two seconds, what it waits for is said on stderr. Ctrl-C
+    cancels a message that is being answered. With a pipe as stdin, replies go to stdout and
     all else to stderr; with --json, each reply is one object.
     """
     asked = stream and is_typed("stream")
@@ -98,10 +98,9 @@ class Chat:
 
     def _await_reply(self, turn: Turn) -> None:
         try:
-            with ExitStack() as until_it_comes:
-                until_it_comes.enter_context(_spinner(f"{self._session.provider} is asked"))
+            with HeldUp(turn.why, asked=f"{self._session.provider} is asked") as held_up:
                 if self._streams:
-                    watch(turn, begins=until_it_comes.close)
+                    watch(turn, held_up=held_up)
                 reply = turn.result()
         except KeyboardInterrupt:
             told = "" if turn.cancel() is TurnState.CANCELLED else ": its worker closes the call"
@@ -135,9 +134,3 @@ def _typed_lines() -> Iterator[str]:
         except (EOFError, KeyboardInterrupt):
             say("")
             return
-
-
-def _spinner(text: str) -> AbstractContextManager[object]:
-    if not sys.stderr.isatty():
-        return nullcontext()
-    return spinner(text)

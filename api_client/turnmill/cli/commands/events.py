@@ -8,7 +8,7 @@ import click
 
 from turnmill.cli.context import confirm, json_option, nothing_to_do, open_client, say, yes_option
 from turnmill.cli.groups import CommandGroup
-from turnmill.cli.listing import MOST
+from turnmill.cli.listing import MOST, listing_options, wide_option
 from turnmill.cli.short_ids import session_of
 from turnmill.domain.states import EventKind
 from turnmill.show.events_view import EVENTS, READERS, print_event
@@ -44,6 +44,7 @@ def command() -> None:
 
 @command.command("ls")
 @wanted_options
+@wide_option
 @click.option(
     "--limit", type=click.IntRange(1, MOST), default=20, show_default=True, help="Of a page."
 )
@@ -72,7 +73,7 @@ def follow(*, timeout: float | None, session: str | None, as_json: bool, **wante
 
 
 @command.command("readers")
-@json_option
+@listing_options
 def readers(*, as_json: bool) -> None:
     """List for whom events are kept, and how far they are."""
     with open_client() as client:

@@ -6,6 +6,7 @@ import click
 
 from turnmill.cli.context import json_option, open_client, say
 from turnmill.cli.groups import CommandGroup
+from turnmill.cli.listing import listing_options
 from turnmill.show.limits_view import LIMITS, print_limit
 from turnmill.show.listing import print_listing
 
@@ -22,7 +23,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@json_option
+@listing_options
 def ls(*, as_json: bool) -> None:
     """List limits: those that were set, and those that vendors have told of."""
     with open_client() as client:

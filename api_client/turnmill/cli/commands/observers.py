@@ -8,6 +8,7 @@ import click
 
 from turnmill.cli.context import json_option, open_client, say
 from turnmill.cli.groups import CommandGroup
+from turnmill.cli.listing import listing_options
 from turnmill.domain.errors import InvalidInput
 from turnmill.show.events_view import OBSERVERS
 from turnmill.show.listing import print_listing
@@ -26,7 +27,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@json_option
+@listing_options
 def ls(*, as_json: bool) -> None:
     """List them: what each has not been told yet, since when, and whether it fails."""
     with open_client() as client:

@@ -6,6 +6,7 @@ import click
 
 from turnmill.cli.context import confirm, json_option, open_client, yes_option
 from turnmill.cli.groups import CommandGroup
+from turnmill.cli.listing import listing_options
 from turnmill.cli.short_ids import session_of
 from turnmill.domain.states import ParticipantRole
 from turnmill.show.listing import print_listing
@@ -24,7 +25,7 @@ def command() -> None:
 
 @command.command("ls")
 @session_argument
-@json_option
+@listing_options
 def ls(*, session: str, as_json: bool) -> None:
     """List who takes part, and what each has not read."""
     with open_client() as client:

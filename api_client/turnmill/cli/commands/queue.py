@@ -9,6 +9,7 @@ import click
 from turnmill.cli.beside import refuse_beside
 from turnmill.cli.context import json_option, nothing_to_do, open_client
 from turnmill.cli.groups import CommandGroup
+from turnmill.cli.listing import listing_options
 from turnmill.domain.states import Lane
 from turnmill.show.lanes_view import print_brakes, print_lanes
 
@@ -36,7 +37,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@json_option
+@listing_options
 def ls(*, as_json: bool) -> None:
     """Show what waits and runs, by lane and provider; and how many hints the broker holds.
 

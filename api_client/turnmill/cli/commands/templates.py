@@ -16,7 +16,7 @@ from turnmill.cli.context import (
     yes_option,
 )
 from turnmill.cli.groups import CommandGroup
-from turnmill.cli.listing import page_options, print_page
+from turnmill.cli.listing import listing_options, page_options, print_page
 from turnmill.cli.short_ids import session_of
 from turnmill.show.listing import print_listing
 from turnmill.show.session_view import SESSIONS
@@ -43,7 +43,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@json_option
+@listing_options
 def ls(*, as_json: bool) -> None:
     """List templates, each in its current version."""
     with open_client() as client:

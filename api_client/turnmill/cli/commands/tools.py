@@ -12,7 +12,7 @@ from turnmill.actor import os_user
 from turnmill.cli import OK
 from turnmill.cli.context import advise, code_of, json_option, open_client, say
 from turnmill.cli.groups import CommandGroup
-from turnmill.cli.listing import page_options
+from turnmill.cli.listing import listing_options, page_options
 from turnmill.cli.short_ids import session_of, turn_of
 from turnmill.domain.errors import (
     InvalidInput,
@@ -79,7 +79,7 @@ def ls(
 
 
 @command.command("registered")
-@json_option
+@listing_options
 def registered(*, as_json: bool) -> int:
     """List the tools that a worker here would have, those of MCP servers too.
 

@@ -12,6 +12,7 @@ import click
 
 from turnmill.cli.context import json_option, say
 from turnmill.cli.groups import CommandGroup
+from turnmill.cli.listing import listing_options
 from turnmill.domain.errors import InvalidInput
 from turnmill.show.tables import print_json, print_outcome
 from turnmill.show.upkeep_view import as_document, print_jobs
@@ -45,7 +46,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@json_option
+@listing_options
 def ls(*, as_json: bool) -> None:
     """List the jobs: when they ran, what they counted, and when they are due."""
     from turnmill.running_home import settings_of_home

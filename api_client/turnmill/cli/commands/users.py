@@ -10,6 +10,7 @@ import click
 
 from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
 from turnmill.cli.groups import CommandGroup
+from turnmill.cli.listing import listing_options
 from turnmill.show.deletion_view import print_deletion
 from turnmill.show.listing import print_listing
 from turnmill.show.tables import print_outcome
@@ -77,7 +78,7 @@ def erasure(*, user: str, as_json: bool) -> None:
 
 
 @command.command("erasures")
-@json_option
+@listing_options
 def erasures(*, as_json: bool) -> None:
     """List all erasures, by what stands for the users; `replay-erasures` reads them as --json."""
     with open_client() as client:
@@ -128,7 +129,7 @@ def release(*, user: str, as_json: bool) -> int:
 
 
 @command.command("holds")
-@json_option
+@listing_options
 def holds(*, as_json: bool) -> None:
     """List all holds."""
     with open_client() as client:

@@ -9,7 +9,7 @@ import click
 
 from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
 from turnmill.cli.groups import CommandGroup
-from turnmill.cli.listing import MOST
+from turnmill.cli.listing import MOST, listing_options
 from turnmill.show.listing import print_listing
 from turnmill.show.tables import print_outcome
 from turnmill.show.terminal import tell
@@ -40,7 +40,7 @@ def create(url: str, *, events: tuple[str, ...], as_json: bool, **options: Any) 
 
 
 @command.command("ls")
-@json_option
+@listing_options
 def ls(*, as_json: bool) -> None:
     """List them, and how much waits for each."""
     with open_client() as client:
@@ -64,7 +64,7 @@ def show(webhook: str, *, as_json: bool) -> None:
 @click.option("--state", type=_STATES, help="Only these.")
 @click.option("--after", metavar="DELIVERY", help="Go on there.")
 @click.option("--limit", type=click.IntRange(1, MOST), default=20, show_default=True)
-@json_option
+@listing_options
 def log(webhook: str, *, as_json: bool, **wanted: Any) -> None:
     """List what was sent, the newest first, and what came of it."""
     with open_client() as client:

@@ -22,6 +22,7 @@ class Rule(StrEnum):
     QUEUE = "queue"  #: the longest that a turn of a lane has been due is too long
     CACHE = "cache"  #: much less than usual of a model's input is read from a cache
     BUDGET = "budget"  #: a budget is heading beyond its limit
+    ACCOUNT = "account"  #: what is closed at a provider stays closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class AlertBounds:
     cache_times: float = 0.5  #: of the usual share
     cache_tokens: int = 200_000  #: of input, in six hours: of less, a share says nothing
     budget_times: float = 1.1  #: of its limit
+    account_closed: float = 15 * 60.0  #: seconds, where a vendor has said later, or a model fails
+    account_refused: float = 60.0  #: where somebody has to set it right: a quota, a bill, a key
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -78,6 +81,8 @@ _RANGES: Mapping[str, tuple[str, float, float]] = MappingProxyType(
         "cache.times": ("cache_times", 0.01, 0.95),
         "cache.tokens": ("cache_tokens", 1000, 1e12),
         "budget.times": ("budget_times", 1, 100),
+        "account.closed": ("account_closed", 1, 30 * 86_400),
+        "account.refused": ("account_refused", 1, 30 * 86_400),
     }
 )
 _WHOLE = frozenset(one.name for one in fields(AlertBounds) if one.type is int)

@@ -21,6 +21,8 @@ def sentence(rule: Rule, subject: str, *, value: float, usual: float | None) -> 
         case Rule.BUDGET:
             limit = "" if usual is None else f", beyond its limit of {_usd(usual)}"
             return f"the budget {subject} is heading for {_usd(value)}{limit}"
+        case Rule.ACCOUNT:
+            return f"{subject} has been closed to calls for {_long(value)}"
 
 
 def _usually(usual: float | None, read: object) -> str:

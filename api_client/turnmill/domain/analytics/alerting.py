@@ -48,7 +48,7 @@ class Judged:
     """A figure, and what a rule says of it."""
 
     rule: Rule
-    subject: str  #: provider/model, a lane, or a budget's id; "": all there is
+    subject: str  #: provider or provider/model, a lane, or a budget's id; "": all there is
     verdict: Verdict
     value: float
     usual: float | None = None  #: None: there is no such thing, or it is not known
@@ -229,6 +229,21 @@ def judge_budget(
     verdict = Verdict.CALM if is_early else _above(value, opens=opens, closes=limit)
     return Judged(
         rule=Rule.BUDGET, subject=one.id, verdict=verdict, value=value, usual=limit, bound=opens
+    )
+
+
+def judge_account(
+    subject: str, *, closed_for: timedelta, permanent: bool, bounds: AlertBounds
+) -> Judged:
+    """Judge for how long it has been closed; `permanent`: until somebody has set it right."""
+    opens = bounds.account_refused if permanent else bounds.account_closed
+    value = closed_for.total_seconds()
+    return Judged(
+        rule=Rule.ACCOUNT,
+        subject=subject,
+        verdict=_above(value, opens=opens, closes=opens * _HALF),
+        value=value,
+        bound=opens,
     )
 
 

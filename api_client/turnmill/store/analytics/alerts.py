@@ -28,6 +28,8 @@ from turnmill.store.types import Timestamp, db_after, db_now, insert_into
 
 #: The numbers of the two events of an alert.
 _FIRST, _LAST = 1, 2
+#: Versions to come have rules of their own: of these their workers tell.
+_KNOWN = alerts.c.rule.in_([one.value for one in Rule])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +38,10 @@ class Alert:
 
     id: UUID  #: `session_id` of its events
     rule: Rule
-    subject: str  #: provider/model, a lane, or a budget's id; "": all there is
-    value: float  #: at the last look; of a queue seconds, of costs dollars, else a share
+    subject: str  #: provider or provider/model, a lane, or a budget's id; "": all there is
+    value: (
+        float  #: at the last look; of queues and accounts seconds, of costs dollars, else a share
+    )
     worst: float
     usual: float | None  #: when it opened; of a budget, its limit; None: unknown, or there is none
     bound: float  #: that it was beyond
@@ -55,7 +59,7 @@ def find(
     """
     is_open = alerts.c.closed_at.is_(None)
     wanted = is_open if since is None else or_(is_open, alerts.c.closed_at >= since)
-    query = select(alerts).where(wanted)
+    query = select(alerts).where(wanted, _KNOWN)
     if until is not None:
         query = query.where(alerts.c.opened_at < until)
     rows = conn.execute(
@@ -84,7 +88,8 @@ def look(conn: Connection, judged: Iterable[Judged]) -> tuple[int, int]:
 
 
 def _open(conn: Connection) -> Sequence[OpenAlert]:
-    rows = conn.execute(select(alerts).where(alerts.c.closed_at.is_(None)).with_for_update())
+    unfinished = select(alerts).where(alerts.c.closed_at.is_(None), _KNOWN)
+    rows = conn.execute(unfinished.with_for_update())
     return [
         OpenAlert(
             id=row.id,
@@ -103,7 +108,7 @@ def _closed(conn: Connection) -> dict[Key, datetime]:
     last = func.max(alerts.c.closed_at, type_=Timestamp)
     rows = conn.execute(
         select(alerts.c.rule, alerts.c.subject, last.label("at"))
-        .where(alerts.c.closed_at > db_after(-REST.total_seconds()))
+        .where(alerts.c.closed_at > db_after(-REST.total_seconds()), _KNOWN)
         .group_by(alerts.c.rule, alerts.c.subject)
     )
     return {(Rule(row.rule), row.subject): row.at for row in rows}

@@ -1,4 +1,4 @@
-"""What alerts are judged by: figures of the last weeks, lines as they stand, budgets."""
+"""What alerts are judged by: figures of the last weeks, lines as they stand, budgets, accounts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ from turnmill.domain.analytics.alerting import (
     CACHE_DAYS,
     Budgeted,
     Judged,
+    Verdict,
     even_profile,
+    judge_account,
     judge_budget,
     judge_cache,
     judge_cost,
@@ -32,6 +34,7 @@ from turnmill.store.analytics.figures import (
     totals,
 )
 from turnmill.store.line.pauses import read_pauses
+from turnmill.store.nouns.closed_long import ClosedFor, closed_for
 from turnmill.store.nouns.lanes import loads
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.types import db_now
@@ -62,6 +65,8 @@ def judged(conn: Connection, bounds: AlertBounds) -> list[Judged]:
     found: list[Judged] = []
     if Rule.QUEUE in watched:
         found += _queues(conn, now, bounds)
+    if Rule.ACCOUNT in watched:
+        found += _accounts(conn, bounds)
     past = _past(conn, now) if watched & _OF_FIGURES else None
     if past is None:
         return found
@@ -106,6 +111,28 @@ def _queues(conn: Connection, now: datetime, bounds: AlertBounds) -> Iterator[Ju
     for lane in Lane:
         age = None if lane in pauses.lanes else oldest.get(lane)
         yield judge_queue(lane.value, oldest=age, bounds=bounds)
+
+
+def _accounts(conn: Connection, bounds: AlertBounds) -> list[Judged]:
+    """Judge what is closed; of several keys of a provider, the one that is worst off."""
+    worst: dict[str, Judged] = {}
+    for one in closed_for(conn):
+        judged_one = judge_account(
+            _name_of(one), closed_for=one.lasted, permanent=one.permanent, bounds=bounds
+        )
+        known = worst.setdefault(judged_one.subject, judged_one)
+        worst[judged_one.subject] = max(known, judged_one, key=_badness)
+    return sorted(worst.values(), key=_badness, reverse=True)[:_MOST_SUBJECTS]
+
+
+def _badness(one: Judged) -> tuple[bool, float]:
+    return one.verdict is Verdict.BAD, one.value / one.bound
+
+
+def _name_of(one: ClosedFor) -> str:
+    model = f"/{one.model}" if one.model else ""
+    tier = f" (tier {one.tier})" if one.tier else ""
+    return f"{one.provider}{model}{tier}"
 
 
 _MODELS = (Dimension.PROVIDER, Dimension.MODEL)

@@ -23,7 +23,7 @@ alerts = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("rule", Text, nullable=False),
-    Column("subject", Text, nullable=False),  # provider/model, a lane, a budget's id; "": all
+    Column("subject", Text, nullable=False),  # provider(/model), a lane, a budget's id; "": all
     Column("value", Float, nullable=False),  # as it was at the last look
     Column("worst", Float, nullable=False),
     Column("usual", Float),  # when it opened; NULL: not known, or there is no such thing

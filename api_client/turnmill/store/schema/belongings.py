@@ -267,6 +267,7 @@ OF_THE_HOUSE: Mapping[str, str] = MappingProxyType(
         "limits": "how much vendors may be asked",
         "pauses": "lanes and providers that stand still",
         "permits": "calls in flight, by model and worker",
+        "price_lists": "names of models that operators have prices of",
         "reports": "that a report was made: figures",
         "resealing": "how far columns are sealed",
         "rollup_days": "figures, in which nobody is named",

@@ -236,6 +236,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("account", "requests_until", "tokens_until", "at"),
         ),
         "permits": ("provider", "model", "owner", "held", "until"),
+        "price_lists": ("digest", "models", "seen_at"),
         # A few digits of a hash stand for the key.
         "accounts": (
             *("id", "kind", "provider", "account", "model", "code", "permanent", "n", "times"),

@@ -53,6 +53,16 @@ permits = Table(
     CheckConstraint("held > 0", name="held_positive"),
 )
 
+# Which models workers have prices of their own for: one row for each list of names, without what
+# they cost. It is told of anew for as long as a worker has it.
+price_lists = Table(
+    "price_lists",
+    metadata,
+    Column("digest", Text, primary_key=True),  # of the names
+    Column("models", Json, nullable=False),  # provider/model, in which * stands for anything
+    Column("seen_at", Timestamp, nullable=False, server_default=db_now()),
+)
+
 # What nobody is to call for a while: the account of a key, or a model behind its breaker. A row
 # stays when it is opened: it knows how often it was closed lately, and numbers its events.
 accounts = Table(

@@ -103,6 +103,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "participants": "name role",
             "pauses": "kind name",
             "permits": "provider model owner",
+            "price_lists": "digest models",
             "reports": "zone file summary",
             "resealing": "name after",
             "reuse_keys": "user_id",

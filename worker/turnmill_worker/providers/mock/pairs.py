@@ -1,20 +1,29 @@
-"""A strict vendor's look at what it is sent: every call has its output, right behind it."""
+"""A vendor's look at what it is sent: every call has its output, right behind it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from turnmill.domain.content import Message, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import Rejected
+from turnmill_worker.providers.pairing import Dialect, paired
 from turnmill_worker.providers.port import Request
 
+_DIALECT = Dialect(api="mock", id_max=64)
 
-def refuse_unpaired(request: Request) -> None:
-    """Raise Rejected where a call of a tool has no output right behind it, or an output no call.
 
-    Vendors do, and a session that is sent so once is refused for ever after. Each part of the
-    conversation has to be whole by itself: what was said before, and this turn.
+def as_vendors_are_sent(request: Request) -> Request:
+    """Return the request with each call of its history paired with its output, as they are sent it.
+
+    A history may have been imported, or cut short: the other providers put in what is missing, and
+    make words of what belongs to nothing. What this turn has said itself has to be whole, or is
+    refused, as a vendor refuses what was not repaired. Raises Rejected.
     """
-    _follow(request.history)
     _follow(request.messages)
+    try:
+        _follow(request.history)
+    except Rejected:
+        return replace(request, history=paired(request.history, dialect=_DIALECT))
+    return request
 
 
 def _follow(messages: Iterable[Message]) -> None:

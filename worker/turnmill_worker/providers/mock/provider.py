@@ -60,7 +60,7 @@ from turnmill_worker.providers.files import standing
 from turnmill_worker.providers.mock.executions import Executions
 from turnmill_worker.providers.mock.form import fitting
 from turnmill_worker.providers.mock.heard import outputs_in
-from turnmill_worker.providers.mock.pairs import refuse_unpaired
+from turnmill_worker.providers.mock.pairs import as_vendors_are_sent
 from turnmill_worker.providers.mock.script import Script
 from turnmill_worker.providers.mock.seen import files_in, read_all
 from turnmill_worker.providers.mock.streaming import in_time, say, seconds_to_say
@@ -115,7 +115,7 @@ class MockProvider:
             raise setting_refused("mock", "the production profile takes no faults")
         if not _is_chain(request) or not _THREAD.fullmatch(request.thread_ref):
             refuse_thread(request)
-        refuse_unpaired(request)
+        request = as_vendors_are_sent(request)
         if request.files is not None:
             request = await standing(request)
             await read_all(request)

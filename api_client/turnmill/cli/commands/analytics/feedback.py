@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from turnmill.cli.context import advise, json_option, open_client, say
+from turnmill.cli.context import advise, open_client, say
+from turnmill.cli.listing import listing_options
 from turnmill.cli.short_ids import session_of, turn_of
 from turnmill.show.feedback_view import FEEDBACK
 from turnmill.show.listing import print_listing
@@ -18,7 +19,7 @@ from turnmill.show.listing import print_listing
 @click.option("--commented", is_flag=True, help="Only where something was said in words.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @click.option("--after", metavar="ID", help="Go on after the last one of the page before.")
-@json_option
+@listing_options
 def feedback(
     *,
     key: str | None,

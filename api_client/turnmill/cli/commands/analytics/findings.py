@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from turnmill.cli.context import json_option, open_client
+from turnmill.cli.listing import listing_options
 from turnmill.show.topics_view import print_behaviours, print_suggestion, print_topics
 
 _thorough = click.option(
@@ -40,7 +41,7 @@ def _scope_options(default: str) -> Callable[[Callable[..., Any]], Callable[...,
 
 
 @click.command("topics")
-@json_option
+@listing_options
 def topics(*, as_json: bool) -> None:
     """Show what people talk about, as workers have found it last night.
 
@@ -62,7 +63,7 @@ def topics(*, as_json: bool) -> None:
     help="Sessions of each.",
 )
 @_thorough
-@json_option
+@listing_options
 def behaviours(
     *,
     session: str | None,
