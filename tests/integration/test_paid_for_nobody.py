@@ -1,15 +1,15 @@
 """What was paid for and comes back to nobody is booked all the same: bills, figures, budgets."""
 
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from tests.doubles.openai_batches import OpenAIBatchesDouble
-from tests.native import polling, provider_at, submit
+from tests.native import submit
+from tests.native_at_openai import double as double
+from tests.native_at_openai import polled
 from turnmill import Client, Settings
 from turnmill.domain.ids import BatchId
 from turnmill.store.analytics.folding import fold
@@ -20,25 +20,6 @@ from turnmill.store.schema.rollup_tables import calls_gone, rollups
 from turnmill.store.upkeep.invariants import violations
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    found = Database(database_url)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[Any]:
-    async with OpenAIBatchesDouble() as found:
-        yield found
-
-
-async def polled(database: Database, double: Any, seconds: float = 20.0) -> None:
-    provider = provider_at("openai", double.base_url)
-    await polling(database, provider).run(within=timedelta(seconds=seconds))
-    await provider.aclose()
 
 
 def billed(database: Database) -> Spent:

@@ -1,16 +1,16 @@
 """What users said in batches at vendors: encrypted here from end to end, and named by deletions."""
 
-from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from tests.doubles.openai_batches import OpenAIBatchesDouble
 from tests.keyed import rows_as_they_lie
-from tests.native import polling, provider_at, shard_states, states, submit
+from tests.native import shard_states, states, submit
+from tests.native_at_openai import double as double
+from tests.native_at_openai import polled
 from turnmill import Client, Settings
 from turnmill.crypto.keyring import new_key
 from turnmill.domain.batches import NOT_DELETED
@@ -43,18 +43,6 @@ def database(settings: Settings) -> Iterator[Database]:
     found = Database(settings.database_url, keys=keys_for(settings))
     yield found
     found.close()
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[Any]:
-    async with OpenAIBatchesDouble() as found:
-        yield found
-
-
-async def polled(database: Database, double: Any, seconds: float = 20.0) -> None:
-    provider = provider_at("openai", double.base_url)
-    await polling(database, provider).run(within=timedelta(seconds=seconds))
-    await provider.aclose()
 
 
 def submitted(settings: Settings, n: int = 6, **given: Any) -> BatchId:
