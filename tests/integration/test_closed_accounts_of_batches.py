@@ -58,7 +58,7 @@ async def test_a_vendor_that_says_later_of_a_batch_is_left_alone_by_all_until_th
 async def test_a_key_that_is_revoked_while_a_batch_is_looked_after_is_told_everywhere(
     database: Database, double: Any, database_url: str
 ) -> None:
-    double.desk.takes = 0.8
+    double.desk.takes = 3600.0
     batch = submit(database_url, 3, provider="openai")
     await polled(database, double, 0.4)
     double.always = "bad_key"
@@ -76,6 +76,7 @@ async def test_a_key_that_is_revoked_while_a_batch_is_looked_after_is_told_every
         assert "turnmill accounts open openai" in shown(database_url, batch)
         assert client.accounts.open(provider="openai") == 1
         found.resume()
+        double.desk.takes = 0.0
         await polled(database, double)
         assert client.batches.get(batch).counts.states == {"succeeded": 3}
     with database.single() as conn:

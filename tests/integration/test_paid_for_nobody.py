@@ -43,7 +43,7 @@ def reported(database: Database) -> tuple[Decimal, int]:
 async def test_lines_of_those_who_were_erased_meanwhile_are_paid_and_booked(
     database: Database, double: Any, database_url: str
 ) -> None:
-    double.desk.takes = 1.5
+    double.desk.takes = 3600.0
     settings = Settings(database_url=database_url)
     with Client(settings=settings) as client:
         house = client.budgets.set(limit_usd=100, period="total")
@@ -53,6 +53,7 @@ async def test_lines_of_those_who_were_erased_meanwhile_are_paid_and_booked(
         (one,) = client.turns.list(batch=client.batches.get(batch), user_id="user-2")
         client.sessions.delete(one.session_id)
         client.users.erase("user-1")  # two of the lines
+    double.desk.takes = 0.0
     await polled(database, double)
     await polled(database, double, 0.3)
     bill = billed(database)

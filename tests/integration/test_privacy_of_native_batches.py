@@ -57,12 +57,13 @@ async def test_an_encrypted_batch_goes_to_its_vendor_and_back_and_lies_sealed_th
     batch = submit(settings.database_url, 6, turns_each=2, **given)  # type: ignore[arg-type]
     assert SAID not in rows_as_they_lie(plain)
     assert ASKS not in rows_as_they_lie(plain)
-    double.desk.takes = 0.5
+    double.desk.takes = 3600.0
     told = set()
     for _ in range(3):
         await polled(database, double, 0.3)
         told |= {line.body["user"] for one in double.desk.batches.values() for line in one.lines}
         assert SAID not in rows_as_they_lie(plain)
+    double.desk.takes = 0.0
     await polled(database, double)
     assert states(database, batch) == {"succeeded": 12}
     assert set(double.desk.paid.values()) == {1}
@@ -95,7 +96,7 @@ async def test_a_poller_without_keys_loses_nothing_and_one_with_them_goes_on(
 async def test_a_deletion_says_that_a_vendor_has_a_line_and_is_done_when_it_has_none(
     settings: Settings, database: Database, double: Any
 ) -> None:
-    double.desk.takes = 1.0
+    double.desk.takes = 3600.0
     batch = submitted(settings, 3)
     await polled(database, double, 0.5)
     with Client(settings=settings) as client:
@@ -107,6 +108,7 @@ async def test_a_deletion_says_that_a_vendor_has_a_line_and_is_done_when_it_has_
             assert (pending.count, pending.provider) == (1, "openai")
             assert pending.due_at is not None
             assert not report.done
+        double.desk.takes = 0.0
         await polled(database, double)
         assert client.sessions.deletion(turn.session_id).done
         assert not [one for one in client.users.erasure("user-1").pending if one.provider]
@@ -117,7 +119,7 @@ async def test_a_deletion_says_that_a_vendor_has_a_line_and_is_done_when_it_has_
 async def test_what_a_vendor_does_not_delete_is_said_to_stay_there(
     settings: Settings, database: Database, double: Any
 ) -> None:
-    double.desk.takes = 1.0
+    double.desk.takes = 3600.0
     batch = submitted(settings, 3)
     await polled(database, double, 0.5)
     with Client(settings=settings) as client:
@@ -125,6 +127,7 @@ async def test_what_a_vendor_does_not_delete_is_said_to_stay_there(
         client.sessions.delete(turn.session_id)
         with database.begin() as conn:
             conn.execute(update(batch_shards).values(state="taken", tries=20))
+        double.desk.takes = 0.0
         await polled(database, double)
         assert [one[2] for one in shard_states(database, batch)] == [NOT_DELETED]
         (stays,) = client.sessions.deletion(turn.session_id).impossible
