@@ -206,10 +206,13 @@ def test_a_hard_time_limit_cancels_the_task__threads_ignore_it(
 @contextmanager
 def occupied(worker: PoolWorker, gauge: str) -> Iterator[list[Sent]]:
     """Keep all slots filled for as long as it takes."""
+    worker.notes.delete(f"{gauge}:over")
     sent = [worker.send("held", gauge) for _ in range(SLOTS)]
-    assert wait_until(lambda: worker.running(gauge) == SLOTS, timeout=SOON)
-    yield sent
-    worker.notes.set(f"{gauge}:over", 1)
+    try:
+        assert wait_until(lambda: worker.running(gauge) == SLOTS, timeout=SOON)
+        yield sent
+    finally:
+        worker.notes.set(f"{gauge}:over", 1)
     assert wait_until(lambda: worker.running(gauge) == 0, timeout=SOON)
 
 
