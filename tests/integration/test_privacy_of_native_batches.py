@@ -70,13 +70,11 @@ async def test_an_encrypted_batch_goes_to_its_vendor_and_back_and_lies_sealed_th
     assert double.desk.heard == [{1}, {3}]  # the vendor was told what was said, and what before
     assert told == {ASKS}
     lies = rows_as_they_lie(plain)
-    assert SAID not in lies
-    assert ANSWERED not in lies
-    assert ASKS not in lies
+    assert [word for word in (SAID, ANSWERED, ASKS) if word in lies] == []
     plain.close()
     with Client(settings=settings) as client:
-        found = {one.text for one in client.batches.get(batch).iter_results()}
-    assert found == {f"echo: say {n} of 1" for n in range(6)}
+        results = client.batches.get(batch).iter_results()
+        assert {one.text for one in results} == {f"echo: say {n} of 1" for n in range(6)}
     with database.single() as conn:
         assert violations(conn) == []
 
