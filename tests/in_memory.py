@@ -16,7 +16,7 @@ _MEMORY = Path("/dev/shm")
 #: What a run needs at most at a time is a third of it.
 _ROOM = 3 * 1024**3
 #: How the homes of servers begin; one that is so old is of a run that was killed.
-HOME, _OLD = "turnmill-test-", timedelta(days=1)
+HOME, _OLD = "turnmill-test-", timedelta(hours=3)
 
 
 def keep_files_in_memory(markers: str) -> None:
