@@ -34,6 +34,7 @@ from tests.compiled import compiled_once
 from tests.copies import copying
 from tests.databases import Databases
 from tests.guard import forbid_network
+from tests.in_memory import HOME, keep_files_in_memory
 from turnmill.store.database import Database
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
@@ -52,15 +53,15 @@ settings.load_profile("turnmill")
 forbid_network()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Look for nothing while tests are imported and made: nearly all of it stays."""
+    keep_files_in_memory(config.option.markexpr)
     gc.disable()
 
 
 def pytest_collection_finish() -> None:
     """Look no more at what is imported by now: it stays, and is most of what there is."""
     gc.enable()
-    gc.collect()
     gc.freeze()
 
 
@@ -83,7 +84,7 @@ _database_numbers = count(1)
 
 def make_home() -> Home:
     """Make a home where root's Postgres, which runs as another user, gets in."""
-    path = Path(tempfile.mkdtemp(prefix="turnmill-test-"))
+    path = Path(tempfile.mkdtemp(prefix=HOME))
     path.chmod(0o711)
     return Home(path)
 
@@ -154,12 +155,14 @@ def _statements_are_compiled_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def databases(postgres_server: EmbeddedPostgres, migrated_template: str) -> Databases:
-    return Databases(
+def databases(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[Databases]:
+    databases = Databases(
         postgres_server,
         make=lambda: make_database(postgres_server, migrated_template),
         drop=lambda name: drop_database(postgres_server, name),
     )
+    yield databases
+    databases.close()
 
 
 @pytest.fixture

@@ -134,6 +134,18 @@ async def nap(seconds: float, gauge: str = "nap") -> float:
     return seconds
 
 
+@app.task
+async def held(gauge: str) -> None:
+    """Run until somebody notes that it is over, or half a minute."""
+    enter(gauge)
+    try:
+        async with asyncio.timeout(30):
+            while not notes.exists(f"{gauge}:over"):  # noqa: ASYNC110 - ended from elsewhere
+                await asyncio.sleep(0.02)
+    finally:
+        leave(gauge)
+
+
 @app.task(acks_late=True)
 async def late_nap(seconds: float, gauge: str = "nap") -> float:
     enter(gauge)

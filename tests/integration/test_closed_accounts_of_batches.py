@@ -1,14 +1,14 @@
 """Batches at vendors go by the accounts that turns go by: closed for one, closed for all."""
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
-from tests.doubles.openai_batches import OpenAIBatchesDouble
-from tests.native import polling, provider_at, shard_states, states, submit
+from tests.native import provider_at, shard_states, states, submit
+from tests.native_at_openai import double as double
+from tests.native_at_openai import polled
 from turnmill import Client
 from turnmill.domain.ids import BatchId
 from turnmill.domain.states import EventKind
@@ -21,25 +21,6 @@ from turnmill.store.upkeep.invariants import violations
 from turnmill.verbs.batch_words import said_of
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    found = Database(database_url)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[Any]:
-    async with OpenAIBatchesDouble() as found:
-        yield found
-
-
-async def polled(database: Database, double: Any, seconds: float = 20.0) -> None:
-    provider = provider_at("openai", double.base_url)
-    await polling(database, provider).run(within=timedelta(seconds=seconds))
-    await provider.aclose()
 
 
 def kinds_told(database: Database) -> set[str]:
@@ -77,7 +58,7 @@ async def test_a_vendor_that_says_later_of_a_batch_is_left_alone_by_all_until_th
 async def test_a_key_that_is_revoked_while_a_batch_is_looked_after_is_told_everywhere(
     database: Database, double: Any, database_url: str
 ) -> None:
-    double.desk.takes = 0.8
+    double.desk.takes = 3600.0
     batch = submit(database_url, 3, provider="openai")
     await polled(database, double, 0.4)
     double.always = "bad_key"
@@ -95,6 +76,7 @@ async def test_a_key_that_is_revoked_while_a_batch_is_looked_after_is_told_every
         assert "turnmill accounts open openai" in shown(database_url, batch)
         assert client.accounts.open(provider="openai") == 1
         found.resume()
+        double.desk.takes = 0.0
         await polled(database, double)
         assert client.batches.get(batch).counts.states == {"succeeded": 3}
     with database.single() as conn:

@@ -178,7 +178,7 @@ async def test_cancelling_keeps_what_the_vendor_has_finished(stage: Stage) -> No
 async def test_what_is_answered_of_a_turn_that_was_cancelled_meanwhile_is_paid_for_once(
     stage: Stage,
 ) -> None:
-    stage.double.desk.takes = 1.0
+    stage.double.desk.takes = 3600.0
     with Client(database_url=stage.url) as client:
         client.budgets.set(limit_usd=500, period="month")
         client.budgets.set(limit_usd=500, user_id="user-0")
@@ -187,6 +187,7 @@ async def test_what_is_answered_of_a_turn_that_was_cancelled_meanwhile_is_paid_f
         turn = client.turns.list(batch=client.batches.get(batch), user_id="user-0")[0]
         assert turn.cancel() == "cancelled"
         assert turn.attempts() == []
+        stage.double.desk.takes = 0.0
         await asyncio.gather(*(stage.polled(2) for _ in range(2)))
         assert states(stage.database, batch) == {"succeeded": 2, "cancelled": 1}
         (attempt,) = turn.attempts()

@@ -1,15 +1,15 @@
 """What was paid for and comes back to nobody is booked all the same: bills, figures, budgets."""
 
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from tests.doubles.openai_batches import OpenAIBatchesDouble
-from tests.native import polling, provider_at, submit
+from tests.native import submit
+from tests.native_at_openai import double as double
+from tests.native_at_openai import polled
 from turnmill import Client, Settings
 from turnmill.domain.ids import BatchId
 from turnmill.store.analytics.folding import fold
@@ -20,25 +20,6 @@ from turnmill.store.schema.rollup_tables import calls_gone, rollups
 from turnmill.store.upkeep.invariants import violations
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    found = Database(database_url)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[Any]:
-    async with OpenAIBatchesDouble() as found:
-        yield found
-
-
-async def polled(database: Database, double: Any, seconds: float = 20.0) -> None:
-    provider = provider_at("openai", double.base_url)
-    await polling(database, provider).run(within=timedelta(seconds=seconds))
-    await provider.aclose()
 
 
 def billed(database: Database) -> Spent:
@@ -62,7 +43,7 @@ def reported(database: Database) -> tuple[Decimal, int]:
 async def test_lines_of_those_who_were_erased_meanwhile_are_paid_and_booked(
     database: Database, double: Any, database_url: str
 ) -> None:
-    double.desk.takes = 1.5
+    double.desk.takes = 3600.0
     settings = Settings(database_url=database_url)
     with Client(settings=settings) as client:
         house = client.budgets.set(limit_usd=100, period="total")
@@ -72,6 +53,7 @@ async def test_lines_of_those_who_were_erased_meanwhile_are_paid_and_booked(
         (one,) = client.turns.list(batch=client.batches.get(batch), user_id="user-2")
         client.sessions.delete(one.session_id)
         client.users.erase("user-1")  # two of the lines
+    double.desk.takes = 0.0
     await polled(database, double)
     await polled(database, double, 0.3)
     bill = billed(database)

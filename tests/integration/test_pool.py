@@ -4,6 +4,7 @@ Where the two differ, the name of the test says so, and a table beside it says h
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
@@ -202,38 +203,47 @@ def test_a_hard_time_limit_cancels_the_task__threads_ignore_it(
 # Remote control
 
 
-def occupy(worker: PoolWorker, gauge: str, seconds: float) -> list[Sent]:
-    """Fill all slots."""
-    sent = [worker.send("nap", seconds, gauge) for _ in range(SLOTS)]
-    assert wait_until(lambda: worker.running(gauge) == SLOTS, timeout=SOON)
-    return sent
+@contextmanager
+def occupied(worker: PoolWorker, gauge: str) -> Iterator[list[Sent]]:
+    """Keep all slots filled for as long as it takes."""
+    worker.notes.delete(f"{gauge}:over")
+    sent = [worker.send("held", gauge) for _ in range(SLOTS)]
+    try:
+        assert wait_until(lambda: worker.running(gauge) == SLOTS, timeout=SOON)
+        yield sent
+    finally:
+        worker.notes.set(f"{gauge}:over", 1)
+    assert wait_until(lambda: worker.running(gauge) == 0, timeout=SOON)
 
 
 def test_inspect_tells_what_runs_and_what_waits(worker: PoolWorker, gauge: str) -> None:
-    running = {one.id for one in occupy(worker, gauge, 2.0)}
-    waiting = worker.send("add", 1, 2)
-    settled(worker, waiting.id, "task-received")
-    assert running <= {one["id"] for one in worker.inspect("active")}
-    assert waiting.id in {one["id"] for one in worker.inspect("reserved")}
-    stats = worker.inspect("stats")
+    with occupied(worker, gauge) as running:
+        waiting = worker.send("add", 1, 2)
+        settled(worker, waiting.id, "task-received")
+        assert {one.id for one in running} <= {one["id"] for one in worker.inspect("active")}
+        assert waiting.id in {one["id"] for one in worker.inspect("reserved")}
+        stats = worker.inspect("stats")
     assert stats["pool"]["max-concurrency"] == SLOTS
     assert stats["pool"].get("processes") == {"asyncio": [stats["pid"]]}.get(worker.pool)
     assert waiting.get() == 3
 
 
-REVOKED_WAITING = {"asyncio": "REVOKED", "threads": "SUCCESS"}
+REVOKED_WAITING = {
+    "asyncio": ("REVOKED", ["task-received", "task-revoked"]),
+    "threads": ("SUCCESS", ["task-received", "task-started", "task-succeeded"]),
+}
 
 
 def test_a_task_that_waits_can_be_revoked__under_threads_it_runs(
     worker: PoolWorker, gauge: str
 ) -> None:
-    occupy(worker, gauge, 1.0)
-    waiting = worker.send("add", 1, 2)
-    settled(worker, waiting.id, "task-received")
-    worker.app.control.revoke(waiting.id)
-    assert wait_until(lambda: waiting.state == REVOKED_WAITING[worker.pool], timeout=SOON)
-    started = "task-started" in worker.events_of(waiting.id)
-    assert started is (worker.pool == "threads")
+    state, expected = REVOKED_WAITING[worker.pool]
+    with occupied(worker, gauge):
+        waiting = worker.send("add", 1, 2)
+        settled(worker, waiting.id, "task-received")
+        worker.app.control.revoke(waiting.id, destination=[worker.name], reply=True, timeout=5)
+    assert wait_until(lambda: waiting.state == state, timeout=SOON)
+    assert settled(worker, waiting.id, expected[-1]) == expected
 
 
 def test_revoking_with_terminate_cancels_the_task__under_threads_it_runs_on(

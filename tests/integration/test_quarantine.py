@@ -23,13 +23,6 @@ LEASE = timedelta(seconds=20)
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def turn(database_url: str) -> Iterator[Turn]:
     with Client(database_url=database_url) as mute:
         yield mute.send(mute.sessions.create(user_id="ada"), "hello")

@@ -68,9 +68,24 @@ def read(store: Database, window: Window = WEEK, **options: Any) -> ReportData:
     return store.run_single(reporting.read, window, **{"zone": "UTC", **options})
 
 
+@pytest.fixture(scope="module")
+def weeks() -> dict[str, ReportData]:
+    """What was read of the same week, by the kind of its store."""
+    return {}
+
+
 @pytest.fixture
-def week(store: Database) -> ReportData:
-    """A small week, and a smaller one before it."""
+def week(
+    store: Database, weeks: dict[str, ReportData], request: pytest.FixtureRequest
+) -> ReportData:
+    kind = request.node.callspec.params["store"]
+    if kind not in weeks:
+        weeks[kind] = a_week(store)
+    return weeks[kind]
+
+
+def a_week(store: Database) -> ReportData:
+    """Write a small week, and a smaller one before it."""
     chat, bulk = rows.start(store, model="large"), rows.start(store, model="small")
     for ago in (1, 1, 2, 3, 4):
         ended(store, chat, ago * DAY, cost=Decimal(2), tokens=(100, 10, 60))

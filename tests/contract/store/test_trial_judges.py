@@ -162,7 +162,8 @@ def test_a_worker_that_dies_while_it_writes_questions_is_followed_and_none_is_as
     assert len({claim.text for claim in claims}) == 10
     mine = batch_lines.c.batch_id == trials_of(store).get(record).judge_batch_id
     with store.begin() as conn:
-        assert conn.scalars(select(batch_lines.c.line).where(mine)).all() == [*range(1, 11)]
+        lines = select(batch_lines.c.line).where(mine).order_by(batch_lines.c.line)
+        assert conn.scalars(lines).all() == [*range(1, 11)]
     assert stepped(store, record) is Step.OVER
     assert trials_of(store).summary(record).judged == 5
 
