@@ -45,6 +45,10 @@ class _Refusal(Exception):
         self.error = error
 
 
+class _Unasked(Exception):
+    """There is no money for any line of a shard: it is gone, and its vendor was asked nothing."""
+
+
 class _Seen(Exception):
     """Enough of the results was read."""
 
@@ -98,13 +102,15 @@ class Tending:
         """Do the next thing that is wanted, unless its account is closed."""
         if shard.state in _UNBEGUN:
             batch = await asyncio.to_thread(self._rows.batch, shard)
-            if batch.is_over:
+            if batch.is_over or batch.state is BatchState.PAUSED:
+                # It may stay paused for ever: no budget is to hold anything for it meanwhile.
                 return await self._dissolved(shard, None)
-            if batch.state is BatchState.PAUSED:
-                return await self._note(shard, due_in=self._pace.poll)
         tried = await self._doors.enter(shard)
         try:
             step = await self._step(shard)
+        except _Unasked:
+            await self._doors.unasked(tried)
+            return None
         except _Refusal as refusal:
             await self._doors.refused(shard, refusal.error, tried)
             return None
@@ -130,7 +136,7 @@ class Tending:
         lines = await self._reserving.reserve(batch, shard, asked)
         if not lines:
             await asyncio.to_thread(self._rows.discard, shard)
-            return None
+            raise _Unasked
         if len(lines) < len(asked.lines):
             shard = await self._noted(shard, **asked.sizes_of(lines, batch))
         return await (self._store if batches.stores else self._begin)(shard, batches, lines)
