@@ -23,7 +23,8 @@ from tests.integration.test_budgets_of_native_batches import (
     released,
     staged,
 )
-from tests.native import Stage, provider_at, shard_states, states
+from tests.native import MODELS, Stage, provider_at, shard_states, states
+from tests.trying import had, trials_of
 from turnmill import Client
 from turnmill.domain.errors import Rejected
 from turnmill.domain.ids import BatchId, TurnId
@@ -164,6 +165,29 @@ async def test_what_a_paused_batch_was_not_asked_for_is_given_back(
     await stage.polled()
     assert states(stage.database, batch) == {"succeeded": 2}
     assert budget(stage).spent_usd > Decimal(0)
+    assert left_over(stage.database) == NOTHING
+
+
+@pytest.mark.parametrize("goes", [False, True], ids=["cancelled", "deleted"])
+async def test_what_a_trial_has_cost_is_on_no_budget_of_a_user_however_its_line_ends(
+    stage: Stage, *, goes: bool
+) -> None:
+    had(stage.database, "hello", user_id="ada")
+    limit(stage, 1000)
+    limit(stage, 1000, user_id="ada")
+    target = f"openai/{MODELS['openai']}"
+    trial = trials_of(stage.database).start(target, mode="native", judge="exact", name="one")
+    await stage.polled(within=MOMENT)
+    with Client(database_url=stage.url) as client:
+        (one,) = client.turns.list(batch=client.batches.get(trial.batch_id))
+        if goes:
+            client.sessions.delete(one.session_id)
+        else:
+            one.cancel()
+    released(stage)
+    await stage.polled()
+    assert budget(stage).spent_usd > 0
+    assert budget(stage, user_id="ada").spent_usd == 0
     assert left_over(stage.database) == NOTHING
 
 
