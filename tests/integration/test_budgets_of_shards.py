@@ -4,6 +4,7 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -90,6 +91,22 @@ async def test_what_no_provider_would_take_has_no_bound_and_stops_no_other(
     await stage.polled(within=MOMENT)
     assert states(stage.database, batch) == {"queued": 2}
     assert left_over(stage.database) == NOTHING
+
+
+async def test_prices_of_many_places_leave_nothing_behind(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = Decimal("0.000000033333333")
+    prices = SimpleNamespace(price=lambda *said: said[-1].output_tokens * third, source=lambda *_: "mine")
+    monkeypatch.setattr("tests.native.Listed", lambda: prices)
+    limit(stage, 1000)
+    batch = stage.submit(9, settings=SETTINGS)
+    await stage.polled(within=MOMENT)
+    assert budget(stage).reserved_usd == left_over(stage.database)[0] > 0
+    released(stage)
+    await stage.polled()
+    assert states(stage.database, batch) == {"succeeded": 9}
+    assert budget(stage).reserved_usd == 0
 
 
 async def test_who_dissolves_a_shard_holds_no_budget_while_he_waits_for_its_turns(
