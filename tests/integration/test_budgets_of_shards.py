@@ -53,11 +53,13 @@ async def stage(database: Database, database_url: str) -> AsyncIterator[Stage]:
         yield found
 
 
-async def reserved_only(stage: Stage, n: int, monkeypatch: pytest.MonkeyPatch) -> BatchId:
-    """Submit a batch whose worker is killed as soon as its lines are reserved."""
+async def reserved_only(
+    stage: Stage, n: int, monkeypatch: pytest.MonkeyPatch, step: str = "_store"
+) -> BatchId:
+    """Submit a batch whose worker is killed when its lines are reserved, before that step."""
     batch = stage.submit(n, settings=SETTINGS)
     with monkeypatch.context() as patch:
-        patch.setattr(Tending, "_store", killed)
+        patch.setattr(Tending, step, killed)
         with pytest.raises(Killed):
             await stage.polled(within=MOMENT)
     with stage.database.begin() as conn:
@@ -97,7 +99,9 @@ async def test_prices_of_many_places_leave_nothing_behind(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     third = Decimal("0.000000033333333")
-    prices = SimpleNamespace(price=lambda *said: said[-1].output_tokens * third, source=lambda *_: "mine")
+    prices = SimpleNamespace(
+        price=lambda *said: said[-1].output_tokens * third, source=lambda *_: "mine"
+    )
     monkeypatch.setattr("tests.native.Listed", lambda: prices)
     limit(stage, 1000)
     batch = stage.submit(9, settings=SETTINGS)
@@ -166,11 +170,15 @@ async def test_a_batch_goes_on_whose_money_others_of_its_turns_hold_only(stage: 
     assert stage.tended(batch) == "running"
 
 
+@pytest.mark.parametrize("step", ["_store", "_still_ours"])
 async def test_what_a_paused_batch_was_not_asked_for_is_given_back(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     limit(stage, 1000)
-    batch = await reserved_only(stage, 2, monkeypatch)
+    batch = await reserved_only(stage, 2, monkeypatch, step)
+    if step == "_still_ours":  # its lines are stored, and nothing is begun
+        with stage.database.begin() as conn:
+            conn.execute(update(batch_shards).values(state="stored"))
     assert left_over(stage.database) != NOTHING
     with Client(database_url=stage.url) as client:
         client.batches.get(batch).pause()
@@ -182,6 +190,7 @@ async def test_what_a_paused_batch_was_not_asked_for_is_given_back(
     await stage.polled()
     assert states(stage.database, batch) == {"succeeded": 2}
     assert budget(stage).spent_usd > Decimal(0)
+    assert not stage.double.inputs  # however often they were stored
     assert left_over(stage.database) == NOTHING
 
 

@@ -102,9 +102,12 @@ class Tending:
         """Do the next thing that is wanted, unless its account is closed."""
         if shard.state in _UNBEGUN:
             batch = await asyncio.to_thread(self._rows.batch, shard)
-            if batch.is_over or batch.state is BatchState.PAUSED:
-                # It may stay paused for ever: no budget is to hold anything for it meanwhile.
+            if batch.is_over:
                 return await self._dissolved(shard, None)
+            if batch.state is BatchState.PAUSED:
+                if not await asyncio.to_thread(self._rows.let_wait, shard, self._pace.poll):
+                    raise Outrun
+                return None
         tried = await self._doors.enter(shard)
         try:
             step = await self._step(shard)

@@ -254,6 +254,18 @@ def note(
     return found
 
 
+def let_wait(conn: Connection, shard: Shard, *, due_in: timedelta) -> bool:
+    """Leave a shard that the vendor has not begun, of a paused batch, until then. False: not ours.
+
+    It may stay paused for ever: nothing is held for its lines meanwhile, and it is asked anew. What
+    is stored of it then goes with the shard, as all that is stored under its name.
+    """
+    if _write(conn, shard, due_in, {"state": ShardState.READY}) is None:
+        return False
+    charging.give_back(conn, shard.id)
+    return True
+
+
 def dissolve(conn: Connection, shard: Shard, *, error_code: str | None) -> bool:
     """End a shard that the vendor has not begun: its turns are parked again. False: not ours."""
     values = {"state": ShardState.DONE, "error_code": error_code, "ended_at": db_now()}
