@@ -84,7 +84,12 @@ class Doors:
             await self._close(shard, error, tried, model="")
         elif tried is not None and (error.answered or isinstance(error, Rejected)):
             await self.answered(tried)
-        elif tried is not None:
+        else:
+            await self.unasked(tried)
+
+    async def unasked(self, tried: Closed | None) -> None:
+        """Leave to others what was to be tried: its vendor has said nothing about it."""
+        if tried is not None:
             await self._written(give_probe_back, tried.key, n=tried.n, owner=self._owner)
 
     async def _close(

@@ -54,7 +54,7 @@ class Polling:
             saying,
             self._making,
             self._taking,
-            Reserving(database, self._taking, tags=tags, poll=pace.poll),
+            Reserving(database, self._taking, tags=tags, pace=pace),
             doors=Doors(database, saying.account_of, owner=owner),
             pace=pace,
         )

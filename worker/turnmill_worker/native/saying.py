@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from functools import partial
 from typing import Any
 
 from turnmill.domain.adoption import AS_CONVERSATION, THREAD
+from turnmill.domain.budgets import PLACES
 from turnmill.domain.errors import KeyMissing, NotSent, ProviderError, Rejected
 from turnmill.store.records import Claim
 from turnmill_worker.providers.batch_port import TIER, UNSUPPORTED, Batches, Line, TakesBatches
 from turnmill_worker.providers.boundary import cost_of, error_of, provided, taken_by
+from turnmill_worker.providers.counting import most_cost, most_of
 from turnmill_worker.providers.files import holds_attachments
 from turnmill_worker.providers.fitting import fitted
 from turnmill_worker.providers.port import Bounds, Provider, Request, Usage
@@ -121,13 +123,14 @@ class Saying:
         provider, claim = self._find(one.claim.provider), one.claim
         if not isinstance(provider, Bounds):
             return None
-        most = replace(provider.most(one.request, ()), service_tier=TIER)
-        cost = cost_of(lambda: price(claim.provider, claim.model, most))
+        most = replace(most_of(provider, one.request, ()), service_tier=TIER)
+        cost = most_cost(price, claim.provider, claim.model, most, serves_tier=True)
         if cost is not None:
             return cost
         by_itself = replace(most, service_tier="")
-        cost = cost_of(lambda: price(claim.provider, claim.model, by_itself))
-        return None if cost is None else cost / 2
+        cost = most_cost(price, claim.provider, claim.model, by_itself)
+        # To the last place that is kept: a sum of what was rounded on its way comes back in part.
+        return None if cost is None else (cost / 2).quantize(PLACES, rounding=ROUND_CEILING)
 
     def is_priced(self, one: Said, price: Price) -> bool:
         """Tell whether anybody knows what its model costs, in a batch or by itself."""

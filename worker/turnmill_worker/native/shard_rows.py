@@ -31,6 +31,11 @@ class ShardRows:
         with self._database.begin() as conn:
             return rows.note(conn, shard, due_in=due_in, **values)
 
+    def let_wait(self, shard: Shard, due_in: timedelta) -> bool:
+        """Leave one of a paused batch until then, and hold nothing for it; False: not ours."""
+        with self._database.begin() as conn:
+            return rows.let_wait(conn, shard, due_in=due_in)
+
     def dissolve(self, shard: Shard, code: str | None) -> bool:
         """Park its turns again; False: it is not ours."""
         with self._database.begin() as conn:

@@ -45,6 +45,10 @@ class _Refusal(Exception):
         self.error = error
 
 
+class _Unasked(Exception):
+    """There is no money for any line of a shard: it is gone, and its vendor was asked nothing."""
+
+
 class _Seen(Exception):
     """Enough of the results was read."""
 
@@ -101,10 +105,15 @@ class Tending:
             if batch.is_over:
                 return await self._dissolved(shard, None)
             if batch.state is BatchState.PAUSED:
-                return await self._note(shard, due_in=self._pace.poll)
+                if not await asyncio.to_thread(self._rows.let_wait, shard, self._pace.poll):
+                    raise Outrun
+                return None
         tried = await self._doors.enter(shard)
         try:
             step = await self._step(shard)
+        except _Unasked:
+            await self._doors.unasked(tried)
+            return None
         except _Refusal as refusal:
             await self._doors.refused(shard, refusal.error, tried)
             return None
@@ -130,7 +139,7 @@ class Tending:
         lines = await self._reserving.reserve(batch, shard, asked)
         if not lines:
             await asyncio.to_thread(self._rows.discard, shard)
-            return None
+            raise _Unasked
         if len(lines) < len(asked.lines):
             shard = await self._noted(shard, **asked.sizes_of(lines, batch))
         return await (self._store if batches.stores else self._begin)(shard, batches, lines)

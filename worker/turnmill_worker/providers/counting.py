@@ -67,17 +67,21 @@ def _told(
         return None
 
 
-def most_cost(price: Price, provider: str, model: str, most: Usage) -> Decimal | None:
+def most_cost(
+    price: Price, provider: str, model: str, most: Usage, *, serves_tier: bool = False
+) -> Decimal | None:
     """Return the most that such a call may cost, rounded up; None where nobody knows.
 
     A part of the input may turn out to be dearer than the rest, in a cache, or cheaper; so may all
     of the output, if it was thought; and a call may be served in the standard tier, though another
-    one was asked for.
+    one was asked for, unless its vendor `serves_tier` whatever happens.
     """
     kinds, slot = [most], _slot()
     keeps = most.cache_write_tokens and not _is_kept_dearer(price, provider, model, slot)
-    if keeps or most.service_tier:
-        kinds.append(Usage(input_tokens=most.input_tokens, output_tokens=most.output_tokens))
+    if keeps or (most.service_tier and not serves_tier):
+        tier = most.service_tier if serves_tier else ""
+        told, said = most.input_tokens, most.output_tokens
+        kinds.append(Usage(input_tokens=told, output_tokens=said, service_tier=tier))
     tiers = {one.service_tier for one in kinds}
     if any(_is_thought_dearer(price, provider, model, one, slot) for one in tiers):
         kinds += [replace(one, reasoning_tokens=one.output_tokens) for one in kinds]

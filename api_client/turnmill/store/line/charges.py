@@ -72,7 +72,7 @@ def charge_orphans(conn: Connection, *, limit: int = 500) -> int:
         select(charges).where(old, ~select(turns.c.id).where(runs).exists()).limit(limit)
     ).all()
     book(conn, [_moved(conn, row, None) for row in rows])
-    return len(rows) + _give_back_orphans(conn)
+    return len(rows) or _give_back_orphans(conn)
 
 
 def _is_of_claim() -> ColumnElement[bool]:
@@ -84,7 +84,10 @@ def _is_of_claim() -> ColumnElement[bool]:
 
 
 def _give_back_orphans(conn: Connection) -> int:
-    """Give back what is held for lines of shards that are over, or gone: of code of before, say."""
+    """Give back what is held for lines of a shard that is over, or gone: of code of before, say.
+
+    Of one at a time, and with nothing else: budgets are locked in the order of their ids.
+    """
     if Capability.SHARED not in capabilities_of(conn):
         return 0
     from turnmill.store.postgres.charging import give_back  # noqa: PLC0415  of workers alone
@@ -94,10 +97,11 @@ def _give_back_orphans(conn: Connection) -> int:
     held = select(charges.c.shard_id).where(
         charges.c.shard_id.is_not(None), ~select(s.id).where(stands).exists()
     )
-    found = conn.scalars(held.distinct()).all()
-    for shard_id in found:
-        give_back(conn, shard_id)
-    return len(found)
+    shard_id = conn.scalar(held.limit(1))
+    if shard_id is None:
+        return 0
+    give_back(conn, shard_id)
+    return 1
 
 
 def charge_line(
@@ -107,10 +111,12 @@ def charge_line(
 
     None of the cost: all of it, as an estimate.
     """
-    mine = (charges.c.turn_id == turn_id, charges.c.shard_id == shard_id)
-    rows = conn.execute(select(charges).where(*mine)).all()
+    # A turn has few; a shard has those of all its lines, and none are looked for by it.
+    of_turn = conn.execute(select(charges).where(charges.c.turn_id == turn_id)).all()
+    rows = [row for row in of_turn if row.shard_id == shard_id]
     book(conn, [_moved(conn, row, cost) for row in rows])
-    conn.execute(update(charges).where(*mine).values(shard_id=None))
+    for row in rows:
+        conn.execute(update(charges).where(_is(row)).values(shard_id=None))
     return frozenset(row.budget_id for row in rows)
 
 

@@ -26,6 +26,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import UNFINISHED
 from turnmill.new_ids import new_id
 from turnmill.store.capabilities import Capability, capabilities_of
+from turnmill.store.line.copies import is_of_trial
 from turnmill.store.rules.buckets import slot_of
 from turnmill.store.rules.figure_lines import Key, joined, line_of
 from turnmill.store.rules.figures import ANSWERED, keep_lines, kept_tag, mark_now, tag_of
@@ -177,6 +178,7 @@ def _lines(conn: Connection, mine: ColumnElement[bool]) -> list[dict[str, Any]]:
             tag_of(kept_tag(conn)).label("tag"),
             *(sessions.c.user_id, turns.c.session_id),
             *(turns.c.metadata, sessions.c.metadata.label("of_session")),
+            is_of_trial(turns.c.batch_id).label("of_trial"),
         )
         .join(sessions, sessions.c.id == turns.c.session_id)
         .join(
@@ -191,7 +193,9 @@ def _lines(conn: Connection, mine: ColumnElement[bool]) -> list[dict[str, Any]]:
 def _line(conn: Connection, row: dict[str, Any]) -> dict[str, Any]:
     said = {**plain(row.pop("of_session")), **plain(row.pop("metadata"))}
     user_id, session_id = row.pop("user_id"), str(row.pop("session_id"))
-    names = {Scope.USER: user_id, Scope.SESSION: session_id, Scope.BATCH: str(row["batch_id"])}
+    names = {Scope.SESSION: session_id, Scope.BATCH: str(row["batch_id"])}
+    if not row.pop("of_trial"):
+        names[Scope.USER] = user_id  # who has not asked for a trial
     b = budgets.c
     tags = [
         and_(b.scope == Scope.TAG, b.name == name, b.value == value)

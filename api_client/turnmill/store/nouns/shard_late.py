@@ -11,6 +11,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.store.budget_records import Holder
 from turnmill.store.codec import object_of
 from turnmill.store.line.charges import charge_line
+from turnmill.store.line.copies import is_of_trial
 from turnmill.store.line.late import charge_freely, write_used
 from turnmill.store.nouns.shards import Shard
 from turnmill.store.postgres import batching
@@ -78,7 +79,8 @@ def _charge(
 
 def _holders(conn: Connection, claim: Claim, tags: Sequence[str]) -> Iterator[Holder]:
     yield Holder(Scope.ALL)
-    yield Holder(Scope.USER, claim.user_id)
+    if not conn.scalar(select(is_of_trial(turns.c.batch_id)).where(turns.c.id == claim.turn_id)):
+        yield Holder(Scope.USER, claim.user_id)  # who has not asked for a trial
     yield Holder(Scope.SESSION, str(claim.session_id))
     yield Holder(Scope.BATCH, str(claim.batch_id))
     if not tags:

@@ -1,6 +1,6 @@
 """Shards: parts of a batch that stand at a vendor, and what is noted before it is done there."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -248,22 +248,30 @@ def note(
 
     `due_in` says when it is to be seen to next, None that nothing is left to do.
     """
-    due = None if due_in is None else db_after(due_in.total_seconds())
-    row = conn.execute(
-        update(batch_shards).where(*_mine(shard)).values(due_at=due, **values).returning(*_READ)
-    ).one_or_none()
-    if row is not None and values.get("state") in OVER_AT_VENDOR:
+    found = _write(conn, shard, due_in, values)
+    if found is not None and found.state in OVER_AT_VENDOR:
         charging.give_back(conn, shard.id)  # of lines that were never run
-    return None if row is None else _shard(row)
+    return found
+
+
+def let_wait(conn: Connection, shard: Shard, *, due_in: timedelta) -> bool:
+    """Leave a shard that the vendor has not begun, of a paused batch, until then. False: not ours.
+
+    It may stay paused for ever: nothing is held for its lines meanwhile, and it is asked anew. What
+    is stored of it then goes with the shard, as all that is stored under its name.
+    """
+    if _write(conn, shard, due_in, {"state": ShardState.READY}) is None:
+        return False
+    charging.give_back(conn, shard.id)
+    return True
 
 
 def dissolve(conn: Connection, shard: Shard, *, error_code: str | None) -> bool:
     """End a shard that the vendor has not begun: its turns are parked again. False: not ours."""
     values = {"state": ShardState.DONE, "error_code": error_code, "ended_at": db_now()}
-    if note(conn, shard, due_in=None, **values) is None:
+    if _write(conn, shard, None, values) is None:
         return False
-    ids = batching.left_in(conn, shard.batch_id, shard=str(shard.id), limit=shard.lines + 1)
-    batching.assign(conn, ids, shard="", was=str(shard.id))
+    _park_again(conn, shard)
     return True
 
 
@@ -271,10 +279,24 @@ def discard(conn: Connection, shard: Shard) -> bool:
     """Remove a shard that nothing is left in, and of which no vendor knows; False: not ours."""
     if not conn.execute(delete(batch_shards).where(*_mine(shard))).rowcount:
         return False
-    charging.give_back(conn, shard.id)
+    _park_again(conn, shard)
+    return True
+
+
+def _park_again(conn: Connection, shard: Shard) -> None:
     ids = batching.left_in(conn, shard.batch_id, shard=str(shard.id), limit=shard.lines + 1)
     batching.assign(conn, ids, shard="", was=str(shard.id))
-    return True
+    charging.give_back(conn, shard.id)  # budgets are locked last, after turns
+
+
+def _write(
+    conn: Connection, shard: Shard, due_in: timedelta | None, values: Mapping[str, Any]
+) -> Shard | None:
+    due = None if due_in is None else db_after(due_in.total_seconds())
+    row = conn.execute(
+        update(batch_shards).where(*_mine(shard)).values(due_at=due, **values).returning(*_READ)
+    ).one_or_none()
+    return None if row is None else _shard(row)
 
 
 def known_refs(conn: Connection, refs: Collection[str]) -> set[str]:

@@ -152,20 +152,22 @@ UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd + x.more
 FROM (SELECT budget_id, sum(reserved_usd) AS more FROM noted GROUP BY budget_id) AS x
 WHERE b.id = x.budget_id AND b.period <> '{Period.TURN}'
 """
+# By the keys of its turns alone: whoever has counted before a shard was made takes it for small,
+# and would read all that it holds for each group of its results.
 _BRING = """
 UPDATE turnmill.charges c SET fence = x.fence, shard_id = NULL
 FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[]) AS x (turn_id, fence)
-WHERE c.turn_id = x.turn_id AND c.shard_id = %(shard)s
+WHERE c.turn_id = x.turn_id AND c.fence < 0 AND COALESCE(c.shard_id, c.turn_id) = %(shard)s
 """
 _GIVE_BACK = f"""
 WITH held AS (
-    SELECT turn_id, fence, budget_id, period, reserved_usd FROM turnmill.charges
+    SELECT budget_id, period, reserved_usd FROM turnmill.charges
     WHERE shard_id = %(shard)s FOR NO KEY UPDATE
 ), given AS (
-    UPDATE turnmill.charges c SET reserved_usd = 0, shard_id = NULL FROM held h
-    WHERE c.turn_id = h.turn_id AND c.fence = h.fence AND c.budget_id = h.budget_id
+    UPDATE turnmill.charges SET reserved_usd = 0, shard_id = NULL WHERE shard_id = %(shard)s
 ), money AS (
-    SELECT b.id FROM turnmill.budgets b WHERE b.id IN (SELECT budget_id FROM held)
+    SELECT b.id FROM turnmill.budgets b
+    WHERE b.id = ANY (ARRAY(SELECT DISTINCT budget_id FROM held))
     ORDER BY b.id FOR NO KEY UPDATE
 )
 UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd - x.given
