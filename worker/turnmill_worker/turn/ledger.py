@@ -30,9 +30,9 @@ from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.nouns.events import readers
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill_worker.providers import calls
+from turnmill_worker.turn.begins import Begins
 from turnmill_worker.turn.claims import Asked, Busy, Claims
 from turnmill_worker.turn.crowds import Crowds
-from turnmill_worker.turn.reservations import Reservations
 from turnmill_worker.turn.step_ledger import StepLedger
 from turnmill_worker.turn.thread_ledger import ThreadLedger
 from turnmill_worker.turn.upload_ledger import Uploads
@@ -84,11 +84,10 @@ class GroupedLedger:
         self._one_at_a_time = asyncio.Lock()
         self.crowds = Crowds(held=held)
         self._taking = Claims(database, owner=owner, lease=lease, crowds=self.crowds)
-        self._claims = Grouped("claims", self._taking.by_hints, most=_MOST)
+        self._begins = Begins(database, self._taking, tags=tags)
         # Whoever waits for a reply does not wait behind the groups of a batch.
         self._settles = self._new_settles("settles")
         self._bulk_settles = self._new_settles("bulk-settles", gathers=_BULK_GATHERS)
-        self.reservations = Reservations(database, tags=tags)
         self.steps = StepLedger(database)
         self.threads = ThreadLedger(database)
         self.uploads = Uploads(database)
@@ -97,17 +96,16 @@ class GroupedLedger:
 
     def stop(self) -> None:
         """Write what is left and stop."""
-        self._claims.stop()
+        self._begins.stop()
         self._settles.stop()
         self._bulk_settles.stop()
-        self.reservations.stop()
         self.steps.stop()
 
     async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
         """Take the turn; a session that is locked for a moment is asked for again."""
         for pause in _PAUSES:
             with suppress(SessionBusy):
-                found = await self._claims.submit(Asked(turn_id, crowded))
+                found = await self._begins.claim(Asked(turn_id, crowded))
                 if not isinstance(found, Busy):
                     return found
             await asyncio.sleep(pause)
@@ -258,7 +256,7 @@ class GroupedLedger:
 
     def reserve(self, ask: Ask) -> Awaitable[Reserved]:
         """Reserve what a call may cost at the most."""
-        return self.reservations.reserve(ask)
+        return self._begins.reserve(ask)
 
     def _within(self, function: Callable[..., T], *args: object) -> T:
         with self._database.single() as conn:

@@ -1,12 +1,11 @@
 """Reservations of a process: many calls at once take what they may cost from their budgets."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from turnmill.domain.errors import SessionBusy
 from turnmill.domain.ids import TurnId
-from turnmill.grouping import Grouped
 from turnmill.store.budget_records import Ask, Found, Reserved
 from turnmill.store.database import Database
 from turnmill.store.line.reserving import begin_periods, reserve
@@ -20,15 +19,20 @@ _MOST_TRIES = 2 * _MOST
 class Reservations:
     """All that is asked for by one process, on one store."""
 
-    def __init__(self, database: Database, *, tags: Sequence[str] = ()) -> None:
-        """`tags` are the keys of metadata that budgets go by."""
-        self._database = database
-        self._tags = tags
-        self._asks = Grouped("asks", self._reserve_group, most=_MOST)
+    def __init__(
+        self,
+        database: Database,
+        *,
+        submit: Callable[[Ask], Awaitable[Reserved]],
+        tags: Sequence[str] = (),
+    ) -> None:
+        """`submit` lets a thread `reserve_group` what has piled up, and returns what came of it.
 
-    def stop(self) -> None:
-        """Ask for what is left, and stop."""
-        self._asks.stop()
+        `tags` are the keys of metadata that budgets go by.
+        """
+        self._database = database
+        self._submit = submit
+        self._tags = tags
 
     async def reserve(self, ask: Ask) -> Reserved:
         """Return what comes of it, as soon as those before it have been told of theirs.
@@ -37,7 +41,7 @@ class Reservations:
         """
         for tries in range(_MOST_TRIES):
             try:
-                found = await self._asks.submit(ask)
+                found = await self._submit(ask)
                 if found.found is not Found.AGAIN:
                     return found
                 if found.over:
@@ -50,7 +54,8 @@ class Reservations:
         with self._database.begin() as conn:
             begin_periods(conn, budget_ids)
 
-    def _reserve_group(self, asks: Sequence[Ask]) -> list[Reserved]:
+    def reserve_group(self, asks: Sequence[Ask]) -> list[Reserved]:
+        """Return what comes of each, from a thread that may wait for the store."""
         of_turn: dict[TurnId, Ask] = {}
         for ask in asks:
             of_turn.setdefault(ask.turn_id, ask)
