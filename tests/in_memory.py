@@ -36,7 +36,28 @@ def _is_lent(folder: Path) -> bool:
     except OSError:
         return False
     runs_programs = not found.f_flag & os.ST_NOEXEC
-    return runs_programs and os.access(folder, os.W_OK) and found.f_bavail * found.f_frsize > _ROOM
+    room = min(found.f_bavail * found.f_frsize, _memory_left())
+    return runs_programs and os.access(folder, os.W_OK) and room > _ROOM
+
+
+def _memory_left() -> int:
+    """Return how much the machine has left, or the group of processes that we are in.
+
+    The size of the folder says nothing of either.
+    """
+    said = dict(line.split(":", 1) for line in _lines("/proc/meminfo"))
+    left = [int(said.get("MemAvailable", "0").split()[0]) * 1024]
+    most, used = (_lines(f"/sys/fs/cgroup/{name}") for name in ("memory.max", "memory.current"))
+    if most and used and most[0].isdigit():  # else it says "max"
+        left.append(int(most[0]) - int(used[0]))
+    return min(left)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []
 
 
 def _forget_killed_runs() -> None:
