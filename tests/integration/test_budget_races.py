@@ -1,5 +1,6 @@
 """Many who reserve at once, on a server: nobody is let through who does not fit, nor refused."""
 
+import asyncio
 import random
 import threading
 from collections.abc import Callable
@@ -8,16 +9,19 @@ from contextlib import suppress
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import select
 
 from tests import rows, steps
 from tests.budgeting import ADA, ALL, ask, ask_all, bound, budget, end, one, over
 from turnmill.domain.budgets import Period
 from turnmill.domain.errors import SessionBusy
 from turnmill.domain.states import TurnState
-from turnmill.store.budget_records import Found
+from turnmill.store.budget_records import Ask, Found
 from turnmill.store.database import Database
 from turnmill.store.line.reserving import begin_periods
 from turnmill.store.records import Claim
+from turnmill.store.schema.budget_tables import budgets
+from turnmill_worker.turn.ledger import GroupedLedger
 
 AT_ONCE = 6
 
@@ -141,4 +145,25 @@ def test_who_reserves_and_who_takes_what_is_lost_agree(database_url: str) -> Non
         steps.assert_sound(store)
         assert steps.state(store, claim.turn_id) is not TurnState.RUNNING
     assert budget(store).reserved_usd == 0
+    store.close()
+
+
+@pytest.mark.anyio
+async def test_who_holds_a_budget_for_long_holds_up_nobody_who_has_none(database_url: str) -> None:
+    store = Database(database_url)
+    bound(store, "1", ADA)
+    mine = one(store, user_id="ada")
+    of_bob = steps.send(store, rows.start(store, user_id="bob")).turn_id
+    ledger = GroupedLedger(store, owner="one", lease=steps.LEASE)
+    wanted = Ask(turn_id=mine.turn_id, fence=mine.fence, amount_usd=Decimal("0.1"))
+    with store.begin() as conn:
+        conn.execute(select(budgets).with_for_update())
+        asked = asyncio.ensure_future(ledger.reserve(wanted))
+        await asyncio.sleep(0)  # it is handed over before the hint
+        async with asyncio.timeout(3):  # other locks are waited for five seconds
+            taken = await ledger.claim(of_bob)
+        assert taken is not None
+        assert not asked.done()
+    assert (await asked).found is Found.RESERVED
+    await asyncio.to_thread(ledger.stop)
     store.close()

@@ -41,7 +41,7 @@ OF_BUDGETS: dict[str, Mutant] = {
         breaks=without(
             charging,
             "_OF_CLAIMS",
-            (" AND t.lease_fence = asked.fence", ""),
+            ("t.lease_fence = a.fence AND ", ""),
             (" AND (t.state || '') = 'running'", ""),
         ),
         killed_by=f"{_BUDGETS}::test_who_lost_the_turn_reserves_nothing[postgres]",
@@ -68,7 +68,7 @@ OF_BUDGETS: dict[str, Mutant] = {
             charging,
             "_OF_CLAIMS",
             ("bool_and(COALESCE(more <= room", "bool_or(COALESCE(more <= room"),
-            ("bool_and(fits_behind)", "bool_or(fits_behind)"),
+            ("bool_and(fits_in)", "bool_or(fits_in)"),
         ),
         killed_by=f"{_BUDGETS}::test_a_call_has_to_fit_into_every_budget_of_its_turn[postgres]",
     ),
@@ -125,5 +125,15 @@ OF_BUDGETS: dict[str, Mutant] = {
         ),
         killed_by=f"{_AT_VENDORS}::test_a_budget_that_was_set_since_is_charged_even_beyond_its_limit"
         "[asyncio-openai]",
+    ),
+    "a_budget_holds_all_up": Mutant(
+        rule="who holds a budget for long holds up nobody who has none",
+        breaks=without(
+            charging,
+            "_OF_CLAIMS",
+            (" AND (SELECT set_config('lock_timeout', '250', true)) <> ''", ""),
+        ),
+        killed_by="tests/integration/test_budget_races.py::test_who_holds_a_budget_for_long_holds_up"
+        "_nobody_who_has_none[asyncio]",
     ),
 }

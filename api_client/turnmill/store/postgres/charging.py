@@ -47,11 +47,11 @@ _MATCHED = """matched AS (
 _RESERVE = f"""
 WITH asked AS (
     SELECT * FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[], %(amounts)s::numeric[])
-        WITH ORDINALITY AS asked (turn_id, fence, amount, n)
+        WITH ORDINALITY AS a (turn_id, fence, amount, n)
 ), held AS (
-    SELECT asked.n, asked.amount, t.id AS turn_id, asked.fence, t.session_id, t.put_off,
+    SELECT a.n, a.amount, t.id AS turn_id, a.fence, t.session_id, t.put_off,
         t.max_cost_usd, t.metadata, t.batch_id
-    FROM asked JOIN turnmill.turns t ON t.id = asked.turn_id AND {{asks}}
+    FROM asked a JOIN turnmill.turns t ON t.id = a.turn_id AND {{asks}}
     ORDER BY t.id FOR NO KEY UPDATE OF t
 ), {_MATCHED}, budget AS (
     SELECT b.id, b.n, b.limit_usd, b.spent_usd, b.reserved_usd, b.on_exceeded, b.ends_at, b.period
@@ -83,10 +83,10 @@ WITH asked AS (
     FROM bound
 ), lined AS (
     SELECT *, fits AND (of_turn OR room >= sum(more) FILTER (WHERE fits) OVER (
-        PARTITION BY budget_id ORDER BY n)) AS fits_behind
+        PARTITION BY budget_id ORDER BY n)) AS fits_in
     FROM alone
 ), told AS (
-    SELECT *, bool_and(fits_behind) OVER (PARTITION BY n) AS granted FROM lined
+    SELECT *, bool_and(fits_in) OVER (PARTITION BY n) AS granted FROM lined
 ), noted AS (
     INSERT INTO turnmill.charges (turn_id, fence, budget_id, period, reserved_usd{{column}})
     SELECT turn_id, fence, budget_id, period, amount{{shard}} FROM told WHERE granted AND is_new
@@ -120,7 +120,12 @@ def _asking(who: str, **more: str) -> str:
     return said
 
 
-_OF_CLAIMS = _asking(f"t.lease_fence = asked.fence AND {STILL_RUNNING}")
+# Who holds a budget's row for long holds up who asks, and not all that is claimed on the same
+# thread: so many milliseconds are waited for it, and asked again.
+_OF_CLAIMS = _asking(
+    f"t.lease_fence = a.fence AND {STILL_RUNNING}"
+    " AND (SELECT set_config('lock_timeout', '250', true)) <> ''"
+)
 _OF_LINES = _asking(
     f"t.state = 'waiting' AND t.waits_for = '{FOR_BATCH}' AND t.native_ref = %(shard)s::text",
     column=", shard_id",
