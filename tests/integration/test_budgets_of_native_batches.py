@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -161,9 +161,11 @@ async def test_lines_that_may_wait_go_into_a_later_shard_when_the_limit_is_raise
     await stage.polled(within=MOMENT)
     assert states(stage.database, batch) == {"waiting": 8}
     assert sum(one.total for one in stage.double.desk.batches.values()) == 1 + 5
-    with stage.database.single() as conn:
-        late = select(turns.c.id).where(turns.c.parked_until.is_not(None))
-        (one, *others) = conn.scalars(late).all()
+    put_off = turns.c.parked_until.is_not(None)
+    with stage.database.begin() as conn:
+        (one, *others) = conn.scalars(select(turns.c.id).where(put_off)).all()
+        later = {"parked_until": datetime.now(UTC) + timedelta(hours=1)}  # whatever we take
+        conn.execute(update(turns).where(put_off).values(**later))
     assert len(others) == 2
     with Client(database_url=stage.url) as client:
         (reason,) = client.turns.get(one).why().reasons

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests import steps
-from tests.conftest import copy_database
+from tests.conftest import copy_database, run_as_superuser
 from turnmill import Client, Settings, UserErased
 from turnmill.cli.doctor.erasures import check_erasures
 from turnmill.cli.doctor.findings import Examination
@@ -59,6 +59,9 @@ def talk(client: Client, settings: Settings, user: str) -> None:
 def backed_up(server: EmbeddedPostgres, settings: Settings) -> Settings:
     """Return the settings of a copy of the database as it is now; nobody is connected to it."""
     name = settings.database_url.rpartition("/")[2].partition("?")[0]
+    # Nobody else may be connected, and those are who look whether it is as it was made.
+    ends = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{}'"
+    run_as_superuser(server, ends.format(name))
     copy_database(server, name, f"{name}_before")
     return replace(settings, database_url=server.url_of(f"{name}_before"))
 
