@@ -109,7 +109,7 @@ class Reserving:
             if not again:
                 break
             most = again
-            if over := {one for found_one in again for one in found[found_one].over}:
+            if over := {budget for one in again for budget in found[one].over}:
                 self._database.run(begin_periods, over)
         return told
 

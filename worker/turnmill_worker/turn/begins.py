@@ -8,9 +8,7 @@ from turnmill.store.budget_records import Ask, Reserved
 from turnmill.store.database import Database
 from turnmill.store.records import Claim
 from turnmill_worker.turn.claims import Asked, Busy, Claims
-from turnmill_worker.turn.reservations import Reservations
-
-_MOST = 200
+from turnmill_worker.turn.reservations import MOST, Reservations
 
 Wanted = TypeVar("Wanted", Asked, Ask)
 _Found = Claim | Busy | Reserved | None
@@ -19,13 +17,13 @@ _Found = Claim | Busy | Reserved | None
 class Begins:
     """Claims by hints, and reservations, of one process: as many at once as have piled up.
 
-    With a thread for each, a turn with a budget costs its worker a fifth more.
+    With a thread for each, what a budget costs a turn is a fifth more: ADR 15.
     """
 
     def __init__(self, database: Database, taking: Claims, *, tags: Sequence[str]) -> None:
         """`tags` are the keys of metadata that budgets go by."""
         self._taking = taking
-        self._group: Grouped[Asked | Ask, Any] = Grouped("begins", self._handle, most=_MOST)
+        self._group: Grouped[Asked | Ask, Any] = Grouped("begins", self._handle, most=MOST)
         self._reservations = Reservations(database, submit=self._group.begin, tags=tags)
 
     def stop(self) -> None:

@@ -10,10 +10,10 @@ from turnmill.store.budget_records import Ask, Found, Reserved
 from turnmill.store.database import Database
 from turnmill.store.line.reserving import begin_periods, reserve
 
-_MOST = 200
+MOST = 200  #: are handled at once
 _PAUSES = (0.005, 0.02, 0.08, 0.3, 1.0)
 #: Each time that a call does not fit behind others of its group, one of these at the least did.
-_MOST_TRIES = 2 * _MOST
+_MOST_TRIES = 2 * MOST
 
 
 class Reservations:
