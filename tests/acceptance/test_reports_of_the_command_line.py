@@ -80,7 +80,7 @@ def test_a_report_is_json_or_a_few_lines(store: Database) -> None:
 
 
 def test_alerts_are_shown_and_told_by_the_exit_code(store: Database) -> None:
-    assert turnmill("analytics", "alerts", "--json") == (0, "[]\n")
+    assert turnmill("analytics", "alerts") == (0, "no alert is open\n")
     one = Judged(
         rule=Rule.CACHE, subject="mock/large", verdict=Verdict.BAD, value=0.1, usual=0.6, bound=0.3
     )
@@ -88,10 +88,43 @@ def test_alerts_are_shown_and_told_by_the_exit_code(store: Database) -> None:
         alerts.look(conn, [one])
     code, said = turnmill("analytics", "alerts", "--json")
     assert code == 1
-    assert json.loads(said)[0]["what"] == (
+    assert json.loads(said)["what"] == (
         "10.0 % of the input of mock/large came from a cache; 60.0 % is usual"
     )
     assert "mock/large" in turnmill("analytics", "alerts", "--since", "7d")[1]
+
+
+def test_an_alert_is_one_line_and_wide_says_all_of_it(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = [
+        Judged(rule=rule, subject=subject, verdict=Verdict.BAD, value=0.1, usual=0.6, bound=0.3)
+        for rule, subject in (
+            (Rule.CACHE, "openai/gpt-5-mini-2026-08-07-with-a-tail-that-is-long-too"),
+            (Rule.QUEUE, "interactive"),
+        )
+    ]
+    with store.begin() as conn:
+        alerts.look(conn, judged)
+    monkeypatch.setenv("COLUMNS", "80")
+    code, said = turnmill("analytics", "alerts")
+    head, *lines = said.splitlines()
+    assert (code, len(lines)) == (1, 2)
+    assert all(len(line) <= 80 for line in lines)
+    assert "what" in head
+    # A sentence of the usual length is whole: it says its rule.
+    assert "a turn of the lane interactive has been due for 0 s" in said
+    wide = turnmill("analytics", "alerts", "--wide")[1]
+    assert "rule" in wide
+    assert "with-a-tail-that-is-long-too came from a cache; 60.0 % is usual" in wide
+    assert [json.loads(one)["rule"] for one in _lines_of("--json")] == [
+        one.split()[0] for one in wide.splitlines()[1:]
+    ]
+    assert "maybe more: --limit 1000" in turnmill("analytics", "alerts", "--limit", "1")[1]
+
+
+def _lines_of(*options: str) -> list[str]:
+    return turnmill("analytics", "alerts", *options)[1].splitlines()
 
 
 def test_whose_days_these_are_is_said_of_a_whole_report(store: Database) -> None:

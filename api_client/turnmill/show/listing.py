@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from turnmill.show.tables import print_json, print_table
+from turnmill.show.tables import ENOUGH, print_json, print_table
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ class Listing(Generic[T]):
     document: Callable[[T], Mapping[str, Any]]  #: what `show --json` has too, where there is one
     numbers: Sequence[str] = ()  #: columns that hold numbers
     spare: Sequence[str] = ()  #: columns that a narrow terminal goes without, the last one first
+    enough: int = ENOUGH  #: so many letters of a text are worth more than a spare column
 
 
 def print_listing(found: Sequence[T], listing: Listing[T], *, as_json: bool) -> None:
@@ -29,4 +30,11 @@ def print_listing(found: Sequence[T], listing: Listing[T], *, as_json: bool) -> 
             print_json(listing.document(one))
     elif found:
         rows = map(listing.row, found)
-        print_table(listing.columns, rows, right=listing.numbers, spare=listing.spare, cut=True)
+        print_table(
+            listing.columns,
+            rows,
+            right=listing.numbers,
+            spare=listing.spare,
+            cut=True,
+            enough=listing.enough,
+        )

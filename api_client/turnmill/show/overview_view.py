@@ -1,18 +1,20 @@
-"""A report in a terminal: its first figures, its models, and what is worth a look."""
+"""A report in a terminal: its first figures, its models, what is worth a look; and alerts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from turnmill.domain.analytics.alert_words import sentence
+from turnmill.show.listing import Listing
 from turnmill.show.report import reading
 from turnmill.show.report.document import document
 from turnmill.show.report.summary import begun
 from turnmill.show.tables import print_facts, print_json, print_table
 from turnmill.show.terminal import say
-from turnmill.show.wording import known_usd, moment_text
+from turnmill.show.wording import known_usd, moment_text, relative
 
 if TYPE_CHECKING:
     from turnmill.domain.analytics.report_data import ReportData
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("provider", "model", "turns", "failed", "cache", "USD", "change")
 _SPARE = ("provider", "cache", "failed")
-_ALERTS = ("rule", "what", "opened", "closed")
 
 
 def print_overview(data: ReportData, *, as_json: bool) -> None:
@@ -76,25 +77,20 @@ def _models(data: ReportData) -> Iterator[tuple[object, ...]]:
         )
 
 
-def print_alerts(found: Sequence[Alert], *, as_json: bool) -> None:
-    """Print alerts, those that are open first."""
-    if as_json:
-        print_json([{**asdict(one), "what": _said(one)} for one in found])
-        return
-    if not found:
-        say("no alert is open")
-        return
-    rows = [
-        (
-            one.rule.value,
-            _said(one),
-            moment_text(one.opened_at)[:16],
-            "open" if one.closed_at is None else moment_text(one.closed_at)[:16],
-        )
-        for one in found
-    ]
-    print_table(_ALERTS, rows, spare=("rule",))
-
-
 def _said(one: Alert) -> str:
     return sentence(one.rule, one.subject, value=one.worst, usual=one.usual)
+
+
+def _alert(one: Alert) -> tuple[object, ...]:
+    now = datetime.now(UTC)
+    closed = "open" if one.closed_at is None else relative(one.closed_at, now=now)
+    return (one.rule.value, _said(one), relative(one.opened_at, now=now), closed)
+
+
+ALERTS: Listing[Alert] = Listing(
+    columns=("rule", "what", "opened", "closed"),
+    row=_alert,
+    document=lambda one: {**asdict(one), "what": _said(one)},
+    spare=("rule",),
+    enough=60,  # a sentence says its rule
+)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 #: Of a table that goes into a pipe or file: nothing is folded there.
 _PIPE_WIDTH = 10_000
-#: So much of a text is worth more than a further column.
-_ENOUGH = 20
+#: So much of a text is worth more than a further column, unless a listing says how much.
+ENOUGH = 20
 #: Of a cell that is cut, at least.
 _LEAST = 8
 _WIDE = "turnmill.wide"
@@ -60,13 +60,15 @@ def print_table(
     right: Collection[str] = (),
     spare: Sequence[str] = (),
     cut: bool = False,
+    enough: int = ENOUGH,
     console: Console | None = None,
 ) -> None:
     """Print a table that keeps its shape in a pipe and fits into a narrow terminal.
 
     Columns named in `right` hold numbers. Those in `spare` are left out, the last one first, as
     long as the terminal is too narrow for all. What still does not fit is folded, but for ids; with
-    `cut`, texts end in `…` instead, so that each row is a line.
+    `cut`, texts end in `…` instead, so that each row is a line: before spare columns are there,
+    a text has `enough` letters.
     """
     console = console or stdout_console()
     cut = cut and console.width < _PIPE_WIDTH
@@ -80,7 +82,7 @@ def print_table(
             row[at].truncate(_TO_THE_SECOND)
         widths = _widths(columns, cells)
     least = [
-        width if at in {*whole, *times} or not cut else min(width, _ENOUGH)
+        width if at in {*whole, *times} or not cut else min(width, enough)
         for at, width in enumerate(widths)
     ]
     says = [any(row[at].plain for row in cells) for at in range(len(columns))]
