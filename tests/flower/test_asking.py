@@ -81,6 +81,9 @@ def test_what_is_asked_for_is_done_by_several_workers_once_and_in_order(
             assert wait_until(lambda: cancelled.refresh().state == "cancelled", timeout=SOON)
             assert "Retry 0 turns" in asker.fresh(RETRY).words
     assert asker.get("/turnmill/act?verb=pause&kind=lane&name=bulk").status == 403
+    # Nobody is offered what is refused: it takes a login that Flower was not given.
+    for page in ("/turnmill", f"/turnmill/session/{sessions[0]}"):
+        assert "Pause" not in asker.fresh(page).words
 
 
 def test_more_than_is_noted_at_once_is_asked_for_as_workers_see_to_it(

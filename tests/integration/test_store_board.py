@@ -40,7 +40,7 @@ def store(database_url: str) -> Iterator[Database]:
 def spent(store: Database) -> list[tuple[str, int, Decimal, int]]:
     with look(store, within=SOON) as (conn, now):
         found = spending.spent(conn, now=now)
-    return [(one.model, one.today_turns, one.today_usd, one.unpriced) for one in found]
+    return [(one.model, one.today_turns, one.today_usd, one.unpriced_today) for one in found]
 
 
 def ended(store: Database, model: str) -> None:

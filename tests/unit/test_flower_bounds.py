@@ -20,6 +20,7 @@ def spent(n: int) -> list[Spent]:
             today_turns=1,
             month_turns=3,
             unpriced=0,
+            unpriced_today=0,
         )
         for number in range(n)
     ]
@@ -36,6 +37,14 @@ def test_models_beyond_the_most_are_told_as_one_sum() -> None:
     *shown, rest = rows(MOST_MODELS + 3)
     assert len(shown) == MOST_MODELS
     assert rest.split() == ["3", "more,", "together", "$0.03", "$0.06", "9"]
+
+
+def test_what_no_price_is_known_of_is_never_shown_as_free() -> None:
+    words, half = Words(None), Decimal("0.5")
+    assert words.cents(Decimal(0), 3) == words.spent(Decimal(0), 3) == "n/a"
+    assert words.cents(half, 3) == words.spent(half, 3) == "$0.5+"
+    assert words.cents(Decimal(0), 0) == words.spent(Decimal(0), 0) == "$0"
+    assert words.cents(sum((), Decimal(0))) == "$0"
 
 
 def test_gauges_add_up_to_what_the_tab_shows() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_outcome
+from turnmill.show.wording import times
 
 if TYPE_CHECKING:
     from turnmill.store.feedback_records import Feedback
@@ -36,7 +37,7 @@ def print_given(one: Feedback, *, as_json: bool) -> None:
     if one.score is None:
         sentence = f"{one.turn_id}  taken back"
     else:
-        changed = f", changed {one.changes} times" if one.changes else ""
+        changed = f", changed {times(one.changes)}" if one.changes else ""
         sentence = f"{one.turn_id}  {score_text(one.score)}{changed}"
     print_outcome(sentence, dict(fields(one, *_FIELDS)), as_json=as_json)
 

@@ -33,6 +33,7 @@ from turnmill.show.wording import (
     relative,
     said,
     styled,
+    times,
     tokens,
     total_tokens,
 )
@@ -257,7 +258,7 @@ def _state_line(turn: TurnRecord) -> Any:
     line = styled(turn.state)
     line.append(f", {turn.attempt} of {turn.max_attempts} attempts spent", style="default")
     if turn.lost:
-        line.append(f", lost {turn.lost} times", style="default")
+        line.append(f", lost {times(turn.lost)}", style="default")
     if turn.step > 1:
         line.append(f", step {turn.step}", style="default")
     if turn.error_code:

@@ -163,3 +163,8 @@ def styled(word: str) -> Text:
 def count(number: int, what: str) -> str:
     """Return `1 turn`, or `2 turns`."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def times(number: int) -> str:
+    """Return `once`, or `2 times`."""
+    return "once" if number == 1 else f"{number:,} times"

@@ -88,6 +88,7 @@ class Page(BaseHandler):  # type: ignore[misc]
                 "w": Words(main.as_of if main is not None else None),
                 "at": self.at,
                 "may_act": self.tab.deeds.can_act and self.tab.logins.may_act(self),
+                "may_brake": self.tab.deeds.can_brake and self.tab.logins.may_act(self),
                 "static": f"{self.at('/turnmill/static')}/{{}}?v={__version__}",
                 **names,
             },

@@ -8,7 +8,7 @@ from typing import Any
 
 from turnmill.domain.states import FINAL
 from turnmill.show.why_view import in_a_line
-from turnmill.show.wording import clock_text, dollars, duration, moment_text, relative
+from turnmill.show.wording import clock_text, dollars, duration, moment_text, relative, times
 from turnmill.store.nouns.why import Why
 
 #: What a group of turns waits for, in a few words; each turn of it says more.
@@ -68,13 +68,21 @@ class Words:
         """Return `1 turn` or `2 turns`."""
         return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
+    def times(self, number: int) -> str:
+        """Return `once`, or `2 times`."""
+        return times(number)
+
     def usd(self, value: Decimal | None) -> str:
         """Return the cost; never 0 for an unknown one."""
         return dollars(None if value is None else Decimal(value))
 
-    def cents(self, value: Decimal) -> str:
+    def spent(self, value: Decimal, unpriced: int) -> str:
+        """Return what is known of a cost, with a `+` where some of it is not; of none, `n/a`."""
+        return _known(self.usd(value), value, unpriced)
+
+    def cents(self, value: Decimal, unpriced: int = 0) -> str:
         """Return a sum as people read sums; small ones to the last digit that says something."""
-        return f"${value:,.2f}" if value >= 1 else dollars(value)
+        return _known(f"${value:,.2f}" if value >= 1 else dollars(value), value, unpriced)
 
     def moment(self, value: datetime | None) -> str:
         """Return date and time in UTC."""
@@ -125,3 +133,9 @@ class Words:
     def is_final(self, state: str) -> bool:
         """Tell whether a turn in this state goes on no more."""
         return state in FINAL
+
+
+def _known(shown: str, value: Decimal, unpriced: int) -> str:
+    if unpriced and not value:
+        return dollars(None)
+    return f"{shown}+" if unpriced else shown

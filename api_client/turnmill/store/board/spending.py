@@ -51,6 +51,7 @@ class Spent:
     today_turns: int
     month_turns: int
     unpriced: int  #: attempts of the month whose price is not known
+    unpriced_today: int  #: those of today among them
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class _Sums:
     today_turns: int = 0
     month_turns: int = 0
     unpriced: int = 0
+    unpriced_today: int = 0
 
     def add(self, *, turns: int, usd: Decimal, unpriced: int, is_today: bool) -> None:
         self.month_turns += turns
@@ -68,6 +70,7 @@ class _Sums:
         if is_today:
             self.today_turns += turns
             self.today_usd += usd
+            self.unpriced_today += unpriced
 
 
 def spent(conn: Connection, *, now: datetime) -> list[Spent]:
@@ -96,6 +99,7 @@ def spent(conn: Connection, *, now: datetime) -> list[Spent]:
             today_turns=one.today_turns,
             month_turns=one.month_turns,
             unpriced=one.unpriced,
+            unpriced_today=one.unpriced_today,
         )
         for (provider, model), one in sums.items()
     ]
