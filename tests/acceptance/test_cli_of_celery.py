@@ -1,6 +1,7 @@
 """Celery's programs are started with our options, and refused where production would be open."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -197,3 +198,46 @@ def test_production_refuses_a_broker_that_evicts_and_doctor_says_so(
     assert "set its maxmemory-policy to noeviction" in worker.err
     broker = [one for one in doctor.json()["findings"] if one["check"] == "broker"]
     assert [one["level"] for one in broker] == ["ok", "wrong"]
+
+
+def test_a_flower_whose_port_is_taken_says_so_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        surroundings = {
+            "TURNMILL_FLOWER_AUTH": "ada:k2-8f",
+            "TURNMILL_BROKER_URL": "redis://127.0.0.1:1/0",
+        }
+        there = Terminal(tmp_path, surroundings)
+        flower = there.spawn("-m", "turnmill.cli", "flower", f"--port={port}")
+    assert flower.code != 0
+    assert f"turnmill: Flower cannot listen at 127.0.0.1:{port}: Address already" in flower.err
+    assert "hint: another Flower may run there" in flower.err
+    assert "Traceback" not in flower.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("TURNMILL_PRICES", "/nowhere/at/all", "TURNMILL_PRICES: the file cannot be read"),
+        slow("TURNMILL_DEFAULTS", "/nowhere/at/all", "TURNMILL_DEFAULTS: the file cannot be read"),
+        slow("TURNMILL_LAYERS", "nosuch", "TURNMILL_LAYERS names 'nosuch'"),
+        ("TURNMILL_ALERTS", "cost=maybe", "TURNMILL_ALERTS names what is no bound"),
+        slow("TURNMILL_SCHEDULE_PURGE", "never", "TURNMILL_SCHEDULE_PURGE is not a crontab"),
+    ],
+)
+def test_what_no_worker_can_start_with_is_a_line_and_a_hint(
+    variable: str,
+    value: str,
+    why: str,
+    database_url: str,
+    valkey_server: EmbeddedValkey,
+    tmp_path: Path,
+) -> None:
+    surroundings = {"TURNMILL_DATABASE_URL": database_url, variable: value}
+    there = Terminal(tmp_path, surroundings | {"TURNMILL_BROKER_URL": valkey_server.url})
+    worker = there.spawn("-m", "turnmill.cli", "worker")
+    assert worker.code != 0
+    line, hint = worker.err.rstrip().split("\n")[-2:]
+    assert line.startswith(f"turnmill: {why}")
+    assert hint.startswith("  hint: ")
+    assert "Traceback" not in worker.err

@@ -17,10 +17,17 @@ def test_each_list_and_file_that_a_worker_reads_first_is_named(database_url: str
         prices=NOWHERE,
         defaults=NOWHERE,
     )
-    found = [*check_start(Examination(settings=settings, environ={}))]
+    environ = {
+        "TURNMILL_IDLE_DAYS": "soon",
+        "TURNMILL_ALERTS": "cost=maybe",
+        "TURNMILL_REPORT_ZONE": "Mars/North",
+        "TURNMILL_ANALYTICS_TAG": "a team",
+    }
+    found = [*check_start(Examination(settings=settings, environ=environ))]
     assert {one.level for one in found} == {Level.WRONG}
     assert [one.what.split(" ")[0].strip(":") for one in found] == [
         *("TURNMILL_LAYERS", "TURNMILL_OBSERVERS", "TURNMILL_PRICES", "TURNMILL_DEFAULTS"),
+        *environ,
     ]
     assert all(one.fix and one.code for one in found)
 

@@ -21,7 +21,7 @@ def main(ctx: click.Context, app: str) -> None:
     try:
         found = find_app(app)
     except TurnmillError as error:
-        raise click.ClickException(str(error)) from None
+        raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None
     ctx.obj = CLIContext(app=found, no_color=None, workdir=None, quiet=False)
 
 

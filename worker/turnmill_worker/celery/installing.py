@@ -25,11 +25,13 @@ from turnmill_worker.celery.pools import POOL, refuse_pool
 from turnmill_worker.celery.schedule import beat_schedule
 from turnmill_worker.celery.tasks import turns, upkeep
 from turnmill_worker.layers import registered as layers
+from turnmill_worker.layers.defaults import defaults_in
 from turnmill_worker.observers import registered as observers
 from turnmill_worker.pool.transport import use_hint_transport
 from turnmill_worker.process.alive import noting_of_worker
 from turnmill_worker.process.host import Host, check_store
 from turnmill_worker.process.runtime import CONNECTED_WITHIN
+from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.tools.known import tools_of
 
 logger = logging.getLogger("turnmill.app")
@@ -192,6 +194,8 @@ def _check(worker: Any, process: Host) -> None:
     check_store(settings)
     layers.registered(settings.layers)
     observers.registered(settings.observers)
+    prices_in(settings.prices, Prices())
+    defaults_in(settings.defaults)
     tools_of(settings)
     _prepare(app, settings)
     _warn_of_deafness(app, _broker_of(app, settings))

@@ -35,7 +35,10 @@ def guard_flower(settings: Settings, *, environ: Mapping[str, str]) -> None:
         _wake(flower)
         _add_tab(flower, settings, environ)
         guard(logging.getLogger())  # of names in events, which anybody may have sent
-        return listen(flower)
+        try:
+            return listen(flower)
+        except OSError as error:  # its port is taken, or it is no address of this machine
+            raise SystemExit(f"turnmill: {_cannot_listen(flower.options, error)}") from None
 
     guarded.is_guarded = True  # type: ignore[attr-defined]
     loaded.Flower.start_http_server = guarded
@@ -80,6 +83,12 @@ def _refuse_unsafe(options: Any) -> None:
         )
     if options.broker_api:
         rules.refuse_unsafe(rules.of_http("--broker-api", options.broker_api))
+
+
+def _cannot_listen(options: Any, error: OSError) -> str:
+    where = options.unix_socket or f"{options.address or '*'}:{options.port}"
+    hint = "another Flower may run there: stop it, or choose another --port, or --address"
+    return f"Flower cannot listen at {where}: {error.strerror}\n  hint: {hint}"
 
 
 def _is_guessed(login: str) -> bool:

@@ -52,17 +52,26 @@ def check_tools(examination: Examination) -> Findings:
 
 def check_start(examination: Examination) -> Findings:
     """Whether a worker would start here: whether what it reads and imports then is there."""
+    from turnmill.domain.analytics.alert_bounds import AlertBounds
+    from turnmill.domain.analytics.tagging import analytics_tag
+    from turnmill.domain.analytics.weekly import Weekly
+    from turnmill.domain.idle import Retention
     from turnmill_worker.layers.defaults import defaults_in
     from turnmill_worker.layers.registered import registered
     from turnmill_worker.observers.registered import registered as observers_in
     from turnmill_worker.providers.own_prices import Prices, prices_in
 
-    settings = examination.settings
+    settings, environ = examination.settings, examination.environ
     reads: tuple[Callable[[], object], ...] = (
         lambda: registered(settings.layers),
         lambda: observers_in(settings.observers),
         lambda: prices_in(settings.prices, Prices()),
         lambda: defaults_in(settings.defaults),
+        # What upkeep goes by is read first of all.
+        lambda: Retention.from_env(environ),
+        lambda: AlertBounds.from_env(environ),
+        lambda: Weekly.from_env(environ),
+        lambda: analytics_tag(environ),
     )
     refused = False
     for read in reads:
