@@ -276,7 +276,7 @@ def test_doctor_finds_a_missing_key_before_the_first_turn(there: Terminal, clien
     wrong = wrong_but_for_dead_turns(said.json())
     assert said.code == 10
     assert [one["check"] for one in wrong] == ["providers"]
-    assert wrong[0]["what"] == "openai: 1 session, and OPENAI_API_KEY is not set at every worker"
+    assert wrong[0]["what"] == "openai: 1 session, and OPENAI_API_KEY is not set at any worker"
 
 
 def test_the_note_of_a_killed_up_leads_nobody_to_a_dead_system(

@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -113,6 +114,17 @@ def _look_up(command: click.Command, words: list[str]) -> None:
     known = {"--help", *(name for one in command.params for name in one.opts + one.secondary_opts)}
     given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert given <= known
+    for option in command.params:
+        if isinstance(option.type, click.Choice):
+            assert _values_of(option.opts, words) <= {*map(str, option.type.choices)}
+
+
+def _values_of(names: list[str], words: list[str]) -> set[str]:
+    """Return what is said for an option; what is written in capitals stands for anything."""
+    after = [later for word, later in pairwise(words) if word in names]
+    told = [word.partition("=")[2] for word in words if word.partition("=")[0] in names]
+    values = (value for said in (*after, *told) if said for value in said.split("|"))
+    return {value for value in values if not value.isupper()}
 
 
 def test_the_table_of_commands_has_every_one() -> None:

@@ -190,6 +190,26 @@ def test_each_fault_of_a_server_or_setting_has_its_cause_remedy_and_exit_code(
 
 
 @pytest.mark.usefixtures("nobody_answers")
+def test_a_broker_url_that_says_nothing_is_one_fault(place: Place, tmp_path: Path) -> None:
+    said = examined(tmp_path, place.environment | {BROKER: "nonsense"})
+    assert [one["check"] for one in wrong(said)] == ["broker"]
+    [workers] = [one for one in said.json()["findings"] if one["check"] == "workers"]
+    assert workers["level"] == "skipped"
+
+
+@pytest.mark.usefixtures("nobody_answers")
+def test_without_the_database_nothing_is_said_of_who_asks_for_a_provider(
+    place: Place, tmp_path: Path
+) -> None:
+    place.environment["OPENAI_API_KEY"] = ""
+    database(host=nobody())(place)
+    said = examined(tmp_path, place.environment)
+    told = [one["what"] for one in said.json()["findings"] if one["check"] == "providers"]
+    assert any(one.startswith("mock: can be used; by whom is not known") for one in told)
+    assert not [one for one in told if "session" in one]
+
+
+@pytest.mark.usefixtures("nobody_answers")
 def test_production_is_told_of_everything_that_it_refuses_at_once(
     place: Place, tmp_path: Path
 ) -> None:

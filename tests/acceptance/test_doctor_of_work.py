@@ -239,6 +239,27 @@ def test_each_standstill_has_its_cause_remedy_and_exit_code(
     assert said.code == exit_code
 
 
+def test_no_later_failure_hides_a_code_that_has_to_be_set_right(
+    place: Place, tmp_path: Path
+) -> None:
+    store = Database(place.database_url)
+    for code in ("provider_unknown", "key_missing", "key_missing", "content_filter"):
+        ended(TurnState.FAILED, code)(store)
+    for code in ("worker_lost", "attempts_exhausted"):
+        ended(TurnState.DEAD, code)(store)
+    store.close()
+    with answering(place.broker_url, LIKE_US):
+        said = examined(tmp_path, place.environment)
+    told = [one for one in said.json()["findings"] if one["check"] == "failures"]
+    assert [(one["level"], one["what"].replace(" within 24 h", "")) for one in told] == [
+        ("wrong", "2 turns failed: key_missing"),
+        ("wrong", "1 turn failed: provider_unknown"),
+        ("wrong", "2 turns dead: attempts_exhausted (1), worker_lost (1)"),
+        ("note", "1 turn failed: content_filter"),
+    ]
+    assert told[0]["fix"].endswith("--state failed --error-code key_missing")
+
+
 def like_us(**other: Any) -> dict[str, Any]:
     return LIKE_US | other
 

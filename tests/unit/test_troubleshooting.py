@@ -16,6 +16,7 @@ from turnmill.cli import cli
 from turnmill.cli.commands.doctor import CHECKS
 from turnmill.cli.doctor.findings import Area
 from turnmill.connections.broker_causes import _CAUSES
+from turnmill.domain.analytics.alert_bounds import Rule
 from turnmill.domain.errors import ProviderError, TurnmillError
 from turnmill.domain.errors.remedies import REMEDIES
 from turnmill.store.connecting import _SAID
@@ -76,6 +77,10 @@ def test_every_code_that_our_code_writes_is_explained() -> None:
     codes = {code for path in OUR_CODE for code in written(path.read_text())}
     assert {"key_missing", "worker_lost", "jobs_overdue", "store_full", "stopped"} <= codes
     assert codes <= NAMED
+
+
+def test_every_rule_of_alerts_is_explained() -> None:
+    assert {f"alert_{rule.value}" for rule in Rule} <= NAMED
 
 
 def test_what_to_do_about_a_turn_is_told_with_its_error_by_each_code_of_the_page() -> None:

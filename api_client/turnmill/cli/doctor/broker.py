@@ -22,8 +22,8 @@ def check_broker(examination: Examination) -> Findings:
     if not url:
         yield from _without_broker(examination)
         return
-    broker = read_broker_url(url)
     examination.broker_silent = True  # until it has answered: this check may be left behind
+    broker = read_broker_url(url)
     look = _redis if broker.is_redis_like else _other
     yield from look(examination, broker, shown(url))
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from turnmill.store.line.pauses import Pauses
     from turnmill.store.nouns.accounts import AccountRecord
     from turnmill.store.nouns.lanes import LaneLoad
-    from turnmill.store.upkeep.standstill import Asked
+    from turnmill.store.upkeep.standstill import Asked, Failures
 
 _LONG_DUE = timedelta(seconds=30)
 #: Somebody who was asked may be expected to have answered by then.
@@ -32,7 +32,13 @@ _LATELY = timedelta(hours=24)
 #: A beat and a worker have so long to begin a job that is due.
 _LATE = timedelta(minutes=10)
 #: What somebody has to set right before any turn of that kind can succeed.
-_MISCONFIGURED = frozenset({"key_missing", "provider_unknown", "provider_broken", "authentication"})
+_MISCONFIGURED = frozenset(
+    {
+        *("key_missing", "provider_unknown", "provider_broken", "provider_ambiguous"),
+        *("invalid_api_key", "authentication_error", "permission_error"),
+    }
+)
+_CODES = 5  #: that are named
 
 
 def check_pauses(examination: Examination) -> Findings:
@@ -174,16 +180,28 @@ def check_failures(examination: Examination) -> Findings:
         return
     with examination.database.begin() as conn:
         found = failures(conn, within=_LATELY)
-    for one in found:
-        what = f"{count(one.count, 'turn')} {one.state} within 24 h"
-        what += f", the newest of {one.newest_code}"
-        again = f"set that right, then: turnmill turns retry --all --state {one.state}"
-        if one.state is TurnState.DEAD or one.newest_code in _MISCONFIGURED:
-            yield wrong(what, again, code=one.newest_code)
-        else:
-            yield note(what, f"turnmill turns ls --state {one.state}", code=one.newest_code)
+    # Each code that has to be set right by itself: a later failure of another kind hides none.
+    missing = [one for one in found if one.state is TurnState.FAILED and one.code in _MISCONFIGURED]
+    dead = [one for one in found if one.state is TurnState.DEAD]
+    others = [one for one in found if one not in (*missing, *dead)]
+    again = "set that right, then: turnmill turns retry --all --state"
+    for one in missing:
+        fix = f"{again} failed --error-code {one.code}"
+        yield wrong(_failures([one]), fix, code=one.code)
+    if dead:
+        yield wrong(_failures(dead), f"{again} dead", code=dead[0].code)
+    if others:
+        yield note(_failures(others), "turnmill turns ls --state failed", code=others[0].code)
     if not found:
         yield ok("no turn has died or failed within 24 h")
+
+
+def _failures(these: Sequence[Failures]) -> str:
+    """Say how many there are of one state, and of which codes, the newest first."""
+    turns = count(sum(one.count for one in these), "turn")
+    codes = [one.code if len(these) == 1 else f"{one.code} ({one.count})" for one in these]
+    more = f" and {len(codes) - _CODES} more codes" if len(codes) > _CODES else ""
+    return f"{turns} {these[0].state} within 24 h: {', '.join(codes[:_CODES])}{more}"
 
 
 def check_schedule(examination: Examination) -> Findings:

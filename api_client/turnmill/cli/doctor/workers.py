@@ -21,6 +21,8 @@ from turnmill.show.wording import count
 from turnmill.wire import ABOUT
 
 _ASK_SECONDS = 1.0
+#: How many sessions ask for each provider; None where the database cannot be used.
+InUse = Mapping[str, int] | None
 _OPTIONS = {
     "socket_timeout": 2.0,
     "socket_connect_timeout": 1.0,
@@ -146,7 +148,7 @@ def check_providers(examination: Examination) -> Findings:
     """Whether every session's provider can be asked, by workers or, where none answers, here."""
     from turnmill.store.upkeep.vitals import providers_in_use
 
-    in_use: Mapping[str, int] = {}
+    in_use: InUse = None
     if examination.database is not None:
         with examination.database.begin() as conn:
             in_use = providers_in_use(conn)
@@ -156,36 +158,45 @@ def check_providers(examination: Examination) -> Findings:
         yield from _of_here(examination, in_use)
 
 
-def _of_workers(workers: Sequence[WorkerSays], in_use: Mapping[str, int]) -> Findings:
+def _of_workers(workers: Sequence[WorkerSays], in_use: InUse) -> Findings:
     installed = frozenset[str]().union(*(one.providers for one in workers))
-    for name in sorted({*installed, *in_use}):
-        used_by = count(in_use.get(name, 0), "session")
+    for name in sorted({*installed, *(in_use or ())}):
+        sessions = _sessions(name, in_use)
         without = [one for one in workers if name not in one.providers]
         keyless = [one for one in workers if name in one.lacks]
-        if in_use.get(name) and without:
+        if sessions and without:
             who = _who(without, workers)
             yield wrong(
-                f"{name}: {used_by}, and it is not installed at {who}",
+                f"{name}: {count(sessions, 'session')}, and it is not installed at {who}",
                 _INSTALL,
                 code="provider_unknown",
             )
         elif keyless:
             variable = keyless[0].lacks[name]
-            yield _keyless(name, variable, who=_who(keyless, workers), sessions=in_use.get(name, 0))
+            yield _keyless(name, variable, who=_who(keyless, workers), sessions=sessions)
         else:
-            yield ok(f"{name}: can be asked; {used_by}")
+            yield ok(f"{name}: can be asked{_used_by(sessions)}")
 
 
 _INSTALL = "install the package that registers it under turnmill.providers"
 
 
 def _who(these: Sequence[WorkerSays], of: Sequence[WorkerSays]) -> str:
-    return "every worker" if len(these) == len(of) else ", ".join(one.name for one in these)
+    return "any worker" if len(these) == len(of) else ", ".join(one.name for one in these)
 
 
-def _keyless(name: str, variable: str, *, who: str, sessions: int) -> Finding:
+def _sessions(name: str, in_use: InUse) -> int | None:
+    return None if in_use is None else in_use.get(name, 0)
+
+
+def _used_by(sessions: int | None) -> str:
+    return "; by whom is not known" if sessions is None else f"; {count(sessions, 'session')}"
+
+
+def _keyless(name: str, variable: str, *, who: str, sessions: int | None) -> Finding:
     if not sessions:
-        return note(f"{name}: {variable} is not set at {who}; no session asks for it")
+        asked = "who asks for it is not known" if sessions is None else "no session asks for it"
+        return note(f"{name}: {variable} is not set at {who}; {asked}")
     return wrong(
         f"{name}: {count(sessions, 'session')}, and {variable} is not set at {who}",
         f"set {variable} in the worker's environment, and restart it",
@@ -193,19 +204,19 @@ def _keyless(name: str, variable: str, *, who: str, sessions: int) -> Finding:
     )
 
 
-def _of_here(examination: Examination, in_use: Mapping[str, int]) -> Findings:
+def _of_here(examination: Examination, in_use: InUse) -> Findings:
     """Judge by this environment: no worker has told of its own."""
     from turnmill.domain.errors import ProviderError
     from turnmill_worker.providers.registry import ProviderRegistry
 
     registry = ProviderRegistry(examination.environ)
-    for name in sorted({*registry.names(), *in_use}):
-        used_by = count(in_use.get(name, 0), "session")
+    for name in sorted({*registry.names(), *(in_use or ())}):
+        sessions = _sessions(name, in_use)
         if name not in registry.names():
-            what = f"{name}: {used_by}, and no installed package has it"
+            what = f"{name}: {count(sessions or 0, 'session')}, and no installed package has it"
             yield wrong(what, _INSTALL, code="provider_unknown")
         elif variable := registry.missing_key(name):
-            yield _keyless(name, variable, who="this place", sessions=in_use.get(name, 0))
+            yield _keyless(name, variable, who="this place", sessions=sessions)
         else:
             try:
                 registry.get(name)
@@ -213,7 +224,7 @@ def _of_here(examination: Examination, in_use: Mapping[str, int]) -> Findings:
                 what = f"{name}: {error.error_code}: {error.detail}"
                 yield wrong(what, error.hint, code=error.error_code)
             else:
-                yield ok(f"{name}: can be used; {used_by}")
+                yield ok(f"{name}: can be used{_used_by(sessions)}")
 
 
 def _text(value: Any) -> str:

@@ -16,25 +16,26 @@ from turnmill.store.types import ZERO, Timestamp, db_asof_after
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failures:
-    """Turns that ended without a reply, and why the last of them did."""
+    """Turns that ended without a reply, all of them for the same reason."""
 
     state: TurnState
+    code: str
     count: int
-    newest_code: str
 
 
 def failures(conn: Connection, *, within: timedelta) -> list[Failures]:
-    """Return what died or failed lately and was not run again."""
+    """Return what died or failed lately and was not run again, what happened last first."""
     ended = turns.c.finished_at >= db_asof_after(-within.total_seconds())
-    found = []
-    for state in (TurnState.DEAD, TurnState.FAILED):
-        these = select(turns).where(turns.c.state == state, ended).subquery()
-        number = conn.scalar(select(func.count()).select_from(these)) or 0
-        newest = select(these.c.error_code).order_by(these.c.finished_at.desc()).limit(1)
-        if number:
-            code = conn.scalar(newest) or "unknown"
-            found.append(Failures(state=state, count=number, newest_code=code))
-    return found
+    rows = conn.execute(
+        select(turns.c.state, turns.c.error_code, func.count())
+        .where(turns.c.state.in_((TurnState.DEAD, TurnState.FAILED)), ended)
+        .group_by(turns.c.state, turns.c.error_code)
+        .order_by(func.max(turns.c.finished_at).desc())
+    )
+    return [
+        Failures(state=TurnState(state), code=code or "unknown", count=number)
+        for state, code, number in rows
+    ]
 
 
 def paused_sessions(conn: Connection) -> tuple[int, int]:
