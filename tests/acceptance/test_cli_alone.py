@@ -114,6 +114,20 @@ def test_migrate_says_from_where_to_where_and_back(tmp_path: Path) -> None:
     assert "nothing to do" in again.out
     assert (down["from"], down["to"]) == (up["to"], None)
     assert (unknown.code, "Traceback" in unknown.err) == (1, False)
+    assert "hint: 0001 to " in unknown.err
+
+
+@pytest.mark.parametrize("revision", ["nope", "", "53", "-1"])
+def test_nobody_is_asked_whether_to_go_back_to_what_is_no_revision(
+    tmp_path: Path, revision: str
+) -> None:
+    alone = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": f"sqlite:///{tmp_path}/new.db"})
+    assert alone.run("migrate").code == 0
+    for yes in ([], ["--yes"]):
+        said = alone.run("migrate", f"--downgrade={revision}", *yes)
+        assert (said.code, said.out) == (1, "")
+        assert said.err.startswith(f"error: this version has no revision {revision!r} [invalid")
+        assert "Traceback" not in said.err
 
 
 @pytest.mark.parametrize("typed", ["", "y\n", "yes\n"])

@@ -70,7 +70,7 @@ def command(
     from turnmill.store.schema import migrate
     from turnmill.store.schema.revision import revision_of
 
-    _refuse_beside(downgrade)
+    _refuse_downgrade(downgrade)
     settings = settings_of_home()
     urls = role_urls_of_home(settings)
     url, schema = urls.owner or settings.database_url, settings.schema
@@ -104,9 +104,13 @@ def command(
     _report(url, schema, before=before, as_json=as_json)
 
 
-def _refuse_beside(downgrade: str | None) -> None:
-    if downgrade is not None:
+def _refuse_downgrade(to: str | None) -> None:
+    """Raise for options beside it, and for what is no revision, before anybody is asked."""
+    from turnmill.store.schema.migrate import refuse_unknown
+
+    if to is not None:
         refuse_beside("--downgrade", *_OF_UPGRADES, why="it goes back, and lets nobody in")
+        refuse_unknown(to)
 
 
 def _report(url: str, schema: str, *, before: str | None, as_json: bool) -> None:

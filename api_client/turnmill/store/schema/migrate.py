@@ -94,6 +94,7 @@ def upgrade(
     gone; an empty store gets them at once. `pooled_roles` are those that come through a pooler; one
     that is seen to is among them. Raises SessionBusy when others held a lock for minutes.
     """
+    refuse_unknown(revision)
     database = Database(database_url, schema=schema, pool_size=2, overflow=0)
     try:
         if not database.is_postgres:
@@ -138,6 +139,7 @@ def grant(
 
 def downgrade(database_url: str, revision: str, *, schema: str = SCHEMA) -> None:
     """Go back to an earlier revision; `base` removes every table but the note of revisions."""
+    refuse_unknown(revision)
     database = Database(database_url, schema=schema, pool_size=2, overflow=0)
     try:
         if not database.is_postgres:
@@ -149,6 +151,19 @@ def downgrade(database_url: str, revision: str, *, schema: str = SCHEMA) -> None
             _patiently(conn, lambda: command.downgrade(_config(conn, schema), revision))
     finally:
         database.close()
+
+
+def refuse_unknown(revision: str) -> None:
+    """Raise InvalidInput unless this version knows the revision, by the whole of its name."""
+    if revision in ("head", "base"):
+        return
+    scripts = ScriptDirectory.from_config(_config(None, None))
+    known = sorted(script.revision for script in scripts.walk_revisions())
+    if revision not in known:
+        raise InvalidInput(
+            f"this version has no revision {revision!r}",
+            hint=f"{known[0]} to {known[-1]}, `head` for the newest, or `base` for none at all",
+        )
 
 
 def most_rows(database_url: str, *, schema: str = SCHEMA) -> Mapping[str, int]:
