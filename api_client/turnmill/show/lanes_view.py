@@ -48,7 +48,7 @@ def print_lanes(
         say("nothing waits and nothing runs")
     _tell_brakes(paused)
     if hints is not None:
-        told = ", ".join(f"{lane} {n}" for lane, n in hints.items())
+        told = ", ".join(f"{lane} {'unknown' if n is None else n}" for lane, n in hints.items())
         say(f"hints in the broker: {told}")
 
 

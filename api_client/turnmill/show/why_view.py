@@ -76,6 +76,8 @@ def next_steps(turn: TurnRecord) -> list[str]:
     return [] if turn.state in FINAL else [f"turnmill turns cancel {turn.id}"]
 
 
+#: Of these `turns show` says why, and what to do about it.
+_WITHOUT_REPLY = frozenset({TurnState.FAILED, TurnState.DEAD})
 #: Nothing stands in the way.
 _NONE = frozenset({Cause.ENDED, Cause.RUNNING, Cause.DUE})
 #: When these end is estimated; of others it is known, or nobody knows.
@@ -83,7 +85,7 @@ _ESTIMATED = frozenset({Cause.LANE_BUSY, Cause.BEHIND})
 
 _WORDS: Mapping[Cause, str] = MappingProxyType(
     {
-        Cause.ENDED: "for nothing: it is {state}",
+        Cause.ENDED: "for nothing: it is {state}{see}",
         Cause.RUNNING: "{that_is}running{so_long}: a worker waits for its provider or its tools",
         Cause.BEHIND: "for {before}: turnmill turns show {head}",
         Cause.SESSION_PAUSED: "its session is paused: turnmill sessions resume {session}",
@@ -151,6 +153,7 @@ def _terms(one: Reason, why: Why) -> Mapping[str, object]:
     clock = "some time" if one.until is None else _clock(one.until, now=why.now)
     return {
         "state": why.state,
+        "see": f". turnmill turns show {one.turn_id}" if why.state in _WITHOUT_REPLY else "",
         "session": why.session_id,
         "turn": one.turn_id,
         "head": head,

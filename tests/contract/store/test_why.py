@@ -167,6 +167,13 @@ def test_a_closed_account_says_until_when_and_why(
     assert asked(store, turn).reasons[0].name != "mock (overloaded)"
 
 
+def test_a_turn_without_a_reply_names_the_command_that_says_why(store: Database) -> None:
+    turn = rows.send(store, rows.start(store))
+    rows.run(store, turn, TurnState.FAILED, error_code="key_missing")
+    said = in_a_line(asked(store, turn))
+    assert said == f"for nothing: it is failed. turnmill turns show {turn}"
+
+
 CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
     Cause.ENDED: (ended, "for nothing: it is succeeded"),
     Cause.RUNNING: (running, "running for "),
