@@ -1,6 +1,8 @@
 """The folder that a stack lives in, its logs, its ports, and where its programs come from."""
 
+import errno
 import importlib.util
+import shutil
 import signal
 import socket
 import subprocess
@@ -113,6 +115,23 @@ def test_a_log_that_grew_too_large_moves_aside_while_it_is_written(tmp_path: Pat
 
     assert path.read_bytes() == b"after\n"
     assert path.with_name("worker.log.1").stat().st_size == 1000
+
+
+def test_a_log_for_which_there_is_no_room_twice_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "worker.log"
+    path.write_bytes(b"x" * 1000)
+
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    logfile.keep_small(path, largest=100)
+
+    assert [one.name for one in tmp_path.iterdir()] == ["worker.log"]
+    assert path.read_bytes() == b""
 
 
 def test_the_tail_of_a_log_is_its_last_lines(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from turnmill_worker.celery import readiness
+from turnmill_worker.stack import logfile
 from turnmill_worker.stack.errors import DidNotStart
 from turnmill_worker.stack.process import Child, Program, wait_until
 from turnmill_worker.stack.watch import Patience, Watch
@@ -134,6 +135,18 @@ def test_after_five_deaths_in_a_row_a_part_is_given_up_and_its_log_is_shown(
 
     assert part.runs == 5
     assert "no luck today" in caught.value.log_tail
+
+
+def test_a_log_that_says_nothing_since_its_disk_is_full_is_no_riddle(
+    tmp_path: Path, watching: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logfile, "lacks_room", lambda _: True)
+    said: list[str] = []
+    watch = watching(ScriptPart(tmp_path, DIES), say=said.append)
+    with pytest.raises(DidNotStart) as caught:
+        look_until(watch, lambda: False)
+    for line in (*said, caught.value.hint):
+        assert "there is no room on the disk of its log: make some" in line
 
 
 def test_being_ready_once_makes_the_deaths_before_it_forgotten(

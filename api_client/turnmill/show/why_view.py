@@ -109,7 +109,7 @@ _WORDS: Mapping[Cause, str] = MappingProxyType(
         " at {at}",
         Cause.LATER: "until {at}, as it was sent for then",
         Cause.LANE_BUSY: "for {turns} of lane {name} that {come} before it, while {running} run",
-        Cause.NO_WORKER: "for a worker{ago}: none takes turns of lane {name}. turnmill doctor",
+        Cause.NO_WORKER: "for a worker{waited}: none takes turns of lane {name}. turnmill doctor",
         Cause.DUE: "for nothing: a worker is about to take it",
     }
 )
@@ -169,7 +169,7 @@ def _terms(one: Reason, why: Why) -> Mapping[str, object]:
         "that_is": "" if one.turn_id == why.turn_id else f"that one, {one.turn_id}, is ",
         "after": f" after {one.name}" if one.name else "",
         "so_long": "" if one.since is None else f" for {duration(why.now - one.since)}",
-        "ago": "" if one.since is None else f" since {relative(one.since, now=why.now)}",
+        "waited": "" if one.since is None else f", for {duration(why.now - one.since)}",
         "at": at,
         "clock": clock,
         "budget": _budget(one, at=at),

@@ -88,7 +88,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
             "password",
             AccessDenied,
             "the server refuses the password",
-            f"check user and password in {_URL}",
+            f"check user and password in {_URL}; odd characters are percent-encoded: @ is %40",
             "28P01",
         ),
     ),

@@ -56,7 +56,8 @@ SQLSTATES: Mapping[str, Meaning] = MappingProxyType(
         "28P01": Meaning(
             AccessDenied,
             "the server refuses the password",
-            hint="check user and password in TURNMILL_DATABASE_URL",
+            hint="check user and password in TURNMILL_DATABASE_URL; odd characters are"
+            " percent-encoded: @ is %40",
         ),
         "3D000": Meaning(
             AccessDenied,

@@ -223,7 +223,7 @@ CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
         lane_busy,
         "for 3 turns of lane interactive that come before it, while 0 run",
     ),
-    Cause.NO_WORKER: (no_worker, "for a worker since 2 min ago: none takes turns of lane"),
+    Cause.NO_WORKER: (no_worker, "for a worker, for 2 min: none takes turns of lane"),
     Cause.DUE: (sent, "for nothing: a worker is about to take it"),
 }
 #: They end at a moment that is known.

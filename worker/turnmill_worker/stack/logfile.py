@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 LARGEST = 20_000_000  #: bytes; beyond, the log moves to a file beside it, which it replaces
+_ROOM = 2**20  #: bytes; with less, a disk is as good as full
 
 
 def open_for_child(path: Path) -> BinaryIO:
@@ -19,11 +20,24 @@ def keep_small(path: Path, *, largest: int = LARGEST) -> None:
     """Move what stands in a log beyond `largest` bytes to `<name>.1`, also while it is written.
 
     Lines written between the copy and the cut are lost: this bounds the disk, it does not archive.
+    Where there is no room for two, both are given up: nobody stops running for want of a log.
     """
     if not path.exists() or path.stat().st_size <= largest:
         return
-    shutil.copy2(path, path.with_name(path.name + ".1"))
+    older = path.with_name(path.name + ".1")
+    try:
+        shutil.copy2(path, older)
+    except OSError:
+        older.unlink(missing_ok=True)
     os.truncate(path, 0)
+
+
+def lacks_room(path: Path) -> bool:
+    """Tell whether its disk is full: then a log says nothing, and a program ends in silence."""
+    try:
+        return shutil.disk_usage(path.parent).free < _ROOM
+    except OSError:
+        return False
 
 
 def tail(path: Path, *, lines: int = 20) -> str:

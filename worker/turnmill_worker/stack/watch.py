@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Protocol
 
 from turnmill_worker.stack import logfile
@@ -121,12 +122,17 @@ class Watch:
             raise DidNotStart(
                 f"{self.part.name} died {self._deaths} times before it was ready",
                 log_tail=logfile.tail(child.program.log),
-                hint=f"its log: {child.program.log}",
+                hint=_where_to_look(child.program.log),
             )
         self._restarts += 1
         self._say(
-            f"{self.part.name} {how}; starting it again (restart {self._restarts}); its log:"
-            f" {child.program.log}"
+            f"{self.part.name} {how}; starting it again (restart {self._restarts});"
+            f" {_where_to_look(child.program.log)}"
         )
         pause = self._patience.pause_after(self._deaths)
         self._due = time.monotonic() + pause.total_seconds()
+
+
+def _where_to_look(log: Path) -> str:
+    full = "there is no room on the disk of its log: make some. " if logfile.lacks_room(log) else ""
+    return f"{full}its log: {log}"

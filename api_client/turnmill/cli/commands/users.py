@@ -11,6 +11,7 @@ import click
 from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import listing_options
+from turnmill.domain.errors import UserNotFound
 from turnmill.show.deletion_view import print_deletion
 from turnmill.show.listing import print_listing
 from turnmill.show.tables import print_outcome
@@ -25,7 +26,7 @@ from turnmill.show.user_view import (
 
 T = TypeVar("T")
 
-OK, FAILED, NOT_FOUND = 0, 1, 3  #: as the command line's exit codes are
+OK, FAILED = 0, 1  #: as the command line's exit codes are
 MOST = 1000  #: of a page
 
 user_argument = click.argument("user", metavar="USER")
@@ -91,21 +92,23 @@ def erasures(*, as_json: bool) -> None:
 @command.command("withdraw")
 @user_argument
 @json_option
-def withdraw(*, user: str, as_json: bool) -> int:
+def withdraw(*, user: str, as_json: bool) -> None:
     """Take back an erasure whose time has not come."""
     with open_client() as client:
         done = client.users.withdraw(user)
-    return _told(done, "taken back", "no erasure waits for its time", as_json=as_json)
+    _refuse_unless(done, "no erasure of this id waits for its time", see="erasures")
+    _tell_done("taken back", as_json=as_json)
 
 
 @command.command("admit")
 @user_argument
 @json_option
-def admit(*, user: str, as_json: bool) -> int:
+def admit(*, user: str, as_json: bool) -> None:
     """Let somebody of this id in again who was erased."""
     with open_client() as client:
         done = client.users.admit(user)
-    return _told(done, "welcome again", "nobody of this id was erased", as_json=as_json)
+    _refuse_unless(done, "nobody of this id was erased", see="erasures")
+    _tell_done("welcome again", as_json=as_json)
 
 
 @command.command("hold")
@@ -121,11 +124,12 @@ def hold(*, user: str, reason: str, as_json: bool) -> None:
 @command.command("release")
 @user_argument
 @json_option
-def release(*, user: str, as_json: bool) -> int:
+def release(*, user: str, as_json: bool) -> None:
     """End a hold."""
     with open_client() as client:
         done = client.users.release(user)
-    return _told(done, "released", "no such hold", as_json=as_json)
+    _refuse_unless(done, "there is no such hold", see="holds")
+    _tell_done("released", as_json=as_json)
 
 
 @command.command("holds")
@@ -175,6 +179,11 @@ def _all(read: Callable[..., Sequence[T]], last_of: Callable[[T], str]) -> Itera
         page = read(after=last_of(page[-1]), limit=MOST)
 
 
-def _told(done: bool, yes: str, no: str, *, as_json: bool) -> int:
-    print_outcome(yes if done else no, {"done": done}, as_json=as_json)
-    return OK if done else NOT_FOUND
+def _refuse_unless(done: bool, why: str, *, see: str) -> None:
+    """Raise for a command that found nothing to end: the client's verb returns False."""
+    if not done:
+        raise UserNotFound(why, hint=f"`turnmill users {see}` lists them")
+
+
+def _tell_done(what: str, *, as_json: bool) -> None:
+    print_outcome(what, {"done": True}, as_json=as_json)
