@@ -35,7 +35,7 @@ def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
     if batch.record.mode_because:
         tell(f"{batch.record.mode}: {batch.record.mode_because}")
     beside = {"not begun": counts.staged, "reused": counts.reused, "dropped": counts.dropped}
-    parts = [f"{many} {what}" for what, many in (states | beside).items() if many]
+    parts = [f"{many:,} {what}" for what, many in (states | beside).items() if many]
     tell(f"{count(counts.accepted, 'line')}: {', '.join(parts) or 'no turns'}")
     for said in said_of(counts):
         tell(said)
@@ -66,7 +66,7 @@ def print_estimate(estimate: BatchEstimate, *, as_json: bool) -> None:
     tell(
         f"{count(estimate.lines, 'line')}, {count(estimate.turns, 'turn')}:"
         f" about {count(estimate.input_tokens, 'token')} in,"
-        f" {estimate.output_tokens} out"
+        f" {estimate.output_tokens:,} out"
     )
     print_table(_OF_MODES, map(_mode_row, estimate.modes.values()), right=("cost", "at most"))
     if estimate.unknown:
@@ -85,7 +85,7 @@ def _mode_row(one: ModeEstimate) -> tuple[object, ...]:
     takes = "no limit is known" if one.takes is None else f"about {one.takes}".partition(".")[0]
     if one.mode is BatchMode.NATIVE:
         takes = "up to a day"
-    money = [None if usd is None else f"{usd:.4f}" for usd in (one.cost_usd, one.bound_usd)]
+    money = ["n/a" if usd is None else f"{usd:.4f}" for usd in (one.cost_usd, one.bound_usd)]
     return (one.mode.value, *money, takes)
 
 

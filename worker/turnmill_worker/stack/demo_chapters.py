@@ -170,7 +170,7 @@ def _flower(_: Client, system: System) -> Iterator[str]:
     for worker in told["workers"]["value"] or ():
         can_ask = ", ".join(worker["providers"])
         yield f"{worker['name']}, {worker['slots']} slots, version {worker['version']}: {can_ask}"
-    yield f"what waits and why, what it costs, retry and pause: {urlsplit(system.tab_url).path}"
+    yield f"what waits and why, what it costs, retry and cancel: {urlsplit(system.tab_url).path}"
 
 
 def _of_tab(system: System) -> dict[str, Any]:

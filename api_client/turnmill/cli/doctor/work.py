@@ -36,6 +36,7 @@ _MISCONFIGURED = frozenset(
     {
         *("key_missing", "provider_unknown", "provider_broken", "provider_ambiguous"),
         *("invalid_api_key", "authentication_error", "permission_error"),
+        *("price_unknown", "unknown_tool", "unknown_layer"),
     }
 )
 _CODES = 5  #: that are named
