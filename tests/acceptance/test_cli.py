@@ -214,6 +214,28 @@ def test_dead_turns_are_run_again_by_filter_and_only_those(there: Terminal, clie
     assert turns[1].refresh().state is TurnState.FAILED
 
 
+def test_a_dead_turn_that_ran_again_as_another_one_is_not_sent_a_second_time(
+    there: Terminal, client: Client
+) -> None:
+    session = client.sessions.create(user_id="ada", max_attempts=1)
+    dead = client.send(session, "one", metadata={"mock": {"faults": ["overloaded"]}})
+    client.send(session, "two").result(timeout=30)
+    assert dead.refresh().state is TurnState.DEAD
+    retry = ("turns", "retry", "--all", "--session", str(session.id), "--json")
+
+    [again] = there.run(*retry).lines()
+    copy = client.turns.get(again["turn_id"])
+    assert wait_until(lambda: copy.refresh().state is TurnState.DEAD, timeout=SOON)
+    # The copy alone is retried, in place: nothing came after it.
+    assert there.run(*retry).lines() == [
+        {"id": str(copy.id), "turn_id": str(copy.id), "in_place": True}
+    ]
+    assert len(client.turns.list(session=session)) == 3
+    for run_again, found in ((True, [dead.id]), (False, [copy.id])):
+        listed = client.turns.list(session=session, run_again=run_again)
+        assert [one.id for one in listed if one.refresh().state is not TurnState.SUCCEEDED] == found
+
+
 def test_what_one_turn_refuses_does_not_keep_the_others_and_is_exit_code_5(
     there: Terminal, client: Client
 ) -> None:

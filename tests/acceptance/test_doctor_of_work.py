@@ -17,11 +17,12 @@ from sqlalchemy import insert
 from tests import rows, stepping, steps
 from tests.acceptance.examining import Place, examined, wrong
 from turnmill import __version__, wire
+from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane, ToolCallState, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.line.pauses import LANE, PROVIDER, pause
-from turnmill.store.nouns import sessions
+from turnmill.store.nouns import sessions, turns
 from turnmill.store.nouns.accounts import ACCOUNT, AccountKey, close
 from turnmill.store.schema.house_tables import job_runs
 from turnmill.store.schema.revision import HEAD
@@ -258,6 +259,23 @@ def test_no_later_failure_hides_a_code_that_has_to_be_set_right(
         ("note", "1 turn failed: content_filter"),
     ]
     assert told[0]["fix"].endswith("--state failed --error-code key_missing")
+
+
+def test_a_dead_turn_that_was_run_again_as_another_one_is_no_fault_any_more(
+    place: Place, tmp_path: Path
+) -> None:
+    store = Database(place.database_url)
+    session = rows.start(store)
+    dead = rows.send(store, session)
+    rows.run(store, dead, TurnState.DEAD, error_code="attempts_exhausted")
+    rows.run(store, rows.send(store, session))
+    with store.begin() as conn:
+        copy = turns.retry(conn, dead, new_id=TurnId(new_id())).turn_id
+    assert copy != dead
+    rows.run(store, copy)
+    store.close()
+    with answering(place.broker_url, LIKE_US):
+        assert wrong(examined(tmp_path, place.environment)) == []
 
 
 def like_us(**other: Any) -> dict[str, Any]:

@@ -333,6 +333,7 @@ class AsyncTurns:
         error_code: str | None = None,
         created_before: datetime | None = None,
         waits_for: str | None = None,
+        run_again: bool | None = None,
         id_prefix: str | None = None,
         after: TurnId | None = None,
         limit: int = 100,
@@ -344,6 +345,8 @@ class AsyncTurns:
         - `created_before`: accepted before then.
         - `waits_for`: that wait for this: `tool` (an output of yours), `approval`, or what a layer
           has put them off for.
+        - `run_again`: False leaves out those that were retried as a new turn at the end of their
+          session, and stay as they ended; True finds these alone.
         - `id_prefix`: how their ids begin, by eight digits or more.
         - `after`: the last id of the page before.
 
@@ -358,6 +361,7 @@ class AsyncTurns:
             error_code=error_code,
             created_before=created_before,
             waits_for=waits_for,
+            run_again=run_again,
             id_prefix=id_prefix,
             after=after,
             limit=limit,

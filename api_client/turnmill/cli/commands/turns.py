@@ -134,8 +134,9 @@ def retry(*, states: tuple[str, ...], **given: Any) -> int:
     """Run failed or dead turns again, oldest first.
 
     In place while no later turn of the session has started, otherwise as a new turn at its end.
+    The old one stays as it is then, and --all leaves it alone from then on.
     """
-    return _move(_retry, states=states or ("dead",), **given)
+    return _move(_retry, states=states or ("dead",), run_again=False, **given)
 
 
 @command.command("cancel")
@@ -197,6 +198,7 @@ def _move(
     every: bool,
     states: Sequence[str],
     limit: int,
+    run_again: bool | None = None,
     yes: bool = False,
     as_json: bool,
     **given: Any,
@@ -209,7 +211,8 @@ def _move(
     with open_client() as client:
         if not every:
             return _each(client, turn_ids, act, as_json=as_json)
-        found = _collect(client, most=limit, states=states, **_wanted(client, **given))
+        wanted = _wanted(client, **given) | {"run_again": run_again}
+        found = _collect(client, most=limit, states=states, **wanted)
         if found and asking:
             confirm(f"{asking} {count(len(found), 'turn')}?", yes=yes)
         code = _each(client, found, act, as_json=as_json)

@@ -6,7 +6,7 @@ from operator import eq, ge, le, lt
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, or_, select, text, update
 
 from turnmill.domain.content import Message
 from turnmill.domain.errors import (
@@ -80,6 +80,7 @@ def find(
     error_code: str | None = None,
     created_before: datetime | None = None,
     waits_for: Collection[str] = (),
+    run_again: bool | None = None,
     ids: tuple[UUID, UUID] | None = None,
     after: TurnId | None = None,
     limit: int = 100,
@@ -106,9 +107,21 @@ def find(
         wanted.append(turns.c.state.in_(states))
     if waits_for:
         wanted.append(_waits_for(waits_for))
+    if run_again is not None:
+        wanted.append(has_run_again() if run_again else ~has_run_again())
     query = _visible().where(*wanted)
     rows = conn.execute(query.order_by(turns.c.id.desc()).limit(limit))
     return list(readable(rows, _record))
+
+
+def has_run_again() -> ColumnElement[bool]:
+    """Return whether a turn was retried as a new one at the end of its session."""
+    copy = turns.alias("copy")
+    return exists().where(
+        copy.c.session_id == turns.c.session_id,
+        copy.c.seq > turns.c.seq,  # by the index of the line
+        copy.c.retry_of == turns.c.id,
+    )
 
 
 def _waits_for(names: Collection[str]) -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from turnmill.domain.states import FINAL, WAITING_CALLS, SessionStatus, ToolCallState, TurnState
+from turnmill.store.nouns.turns import has_run_again
 from turnmill.store.schema.house_tables import job_runs
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
@@ -26,9 +27,10 @@ class Failures:
 def failures(conn: Connection, *, within: timedelta) -> list[Failures]:
     """Return what died or failed lately and was not run again, what happened last first."""
     ended = turns.c.finished_at >= db_asof_after(-within.total_seconds())
+    states = (TurnState.DEAD, TurnState.FAILED)
     rows = conn.execute(
         select(turns.c.state, turns.c.error_code, func.count())
-        .where(turns.c.state.in_((TurnState.DEAD, TurnState.FAILED)), ended)
+        .where(turns.c.state.in_(states), ended, ~has_run_again())
         .group_by(turns.c.state, turns.c.error_code)
         .order_by(func.max(turns.c.finished_at).desc())
     )
