@@ -133,6 +133,11 @@ def _put_as(
             body.setdefault(here, given[field])
 
 
+def speaks(request: Request) -> bool:
+    """Tell whether the session asks for a sound of the model's own."""
+    return "audio" in str(request.settings.get("modalities") or "")
+
+
 def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
     """Read a chat completion; raises the error that it tells of, or Unreadable."""
     raise_error_inside(payload)
@@ -187,8 +192,13 @@ def _citations(message: Mapping[str, Any]) -> list[Native]:
 
 
 def _said(message: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what the model says, and its refusal; some servers send parts where a text was."""
+    """Return what the model says, and its refusal; some servers send parts where a text was.
+
+    Of a sound that it has spoken these are the words.
+    """
     content, refusal = message.get("content"), text(message.get("refusal"))
+    if not content and (spoken := text(mapping(message.get("audio")).get("transcript"))):
+        return spoken, refusal
     if isinstance(content, str):
         return text(content), refusal
     if isinstance(content, list | dict):

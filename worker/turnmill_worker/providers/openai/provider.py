@@ -25,7 +25,7 @@ from turnmill.domain.content import (
 from turnmill.domain.errors import KeyMissing, ProviderError, Rejected
 from turnmill.settings import batch_window
 from turnmill_worker.providers.answers import id_in, read, tokens_in
-from turnmill_worker.providers.attached import refuse_too_much
+from turnmill_worker.providers.attached import hears, refuse_too_much
 from turnmill_worker.providers.counting import input_bound, output_bound
 from turnmill_worker.providers.filling import filled
 from turnmill_worker.providers.http import RawAnswer, Vendor, encoded, headers_of
@@ -141,6 +141,8 @@ class OpenAIProvider:
             input_tokens=told,
             output_tokens=said,
             cache_write_tokens=told,
+            audio_tokens=told if hears(request) else 0,
+            audio_output_tokens=said if chat.speaks(request) else 0,
             service_tier=_TIERS.get(asked, asked),
         )
 
