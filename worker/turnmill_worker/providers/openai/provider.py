@@ -247,10 +247,7 @@ class OpenAIProvider:
         except ProviderError as error:
             if events.id and is_stored(request):
                 error.kept = error.kept or (events.id,)
-            lost = lost_in(error) if request.thread_ref else None
-            if lost is None:
-                raise
-        raise lost  # out here, so that what the vendor said is not chained to it
+            raise
 
     async def _send_chat(self, request: Request, told: Told | None) -> Done:
         choice(request.settings, "thread", among=("client",))
@@ -281,7 +278,14 @@ async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T])
             payload, chain=stored, request_id=request_id, offered=offered, thread=thread
         )
 
-    return await read(answer, read_as, request_id=REQUEST_ID)
+    try:
+        return await read(answer, read_as, request_id=REQUEST_ID)
+    except ProviderError as error:
+        lost = lost_in(error, request)
+        if lost is None:
+            raise
+        lost.kept = error.kept
+    raise lost  # out here, so that what the vendor said is not chained to it
 
 
 def _path_of(response_id: str) -> str:
