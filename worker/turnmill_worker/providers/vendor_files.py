@@ -13,13 +13,13 @@ from urllib.parse import quote, urlencode
 from turnmill.domain.content import Attached
 from turnmill.domain.errors import NotSent, ProviderError, Rejected
 from turnmill.domain.uploads import FILE_LOST, IN_FLIGHT, UPLOAD_WITHIN, begun_at, mark_in, name_in
-from turnmill_worker.providers.answers import read
+from turnmill_worker.providers.answers import listed_in, raise_untrue, read
 from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.filling import chunks_of
 from turnmill_worker.providers.http import RawAnswer, Vendor
 from turnmill_worker.providers.multipart import FormFile, form
 from turnmill_worker.providers.port import Request, Uploaded
-from turnmill_worker.providers.untrusted import CLOCKS_APART, Unreadable, mapping, mappings, moment, name
+from turnmill_worker.providers.untrusted import CLOCKS_APART, Unreadable, mapping, moment, name
 
 #: The vendor deletes a file by itself after this, should nobody else have done so.
 KEPT_FOR = timedelta(days=30)
@@ -114,7 +114,9 @@ class VendorFiles:
 
     async def _delete(self, ref: str) -> None:
         answer = await self._vendor.call("DELETE", f"{self._api.path}/{quote(ref, safe='')}")
-        if answer.status >= 300 and answer.status not in _NO_SUCH_PATH | {410}:
+        if answer.accepted:
+            raise_untrue(answer)
+        elif answer.status not in _NO_SUCH_PATH | {410}:
             raise self._refusal(answer)
 
     async def files_of(self, mark: str) -> AsyncGenerator[Mapping[str, str]]:
@@ -144,8 +146,8 @@ class VendorFiles:
                 return
             if not answer.accepted:
                 raise self._refusal(answer)
-            page = await read(answer, lambda payload: payload)
-            yield mappings(page.get("data"))
+            page, listed = await read(answer, lambda payload: (payload, listed_in(payload)))
+            yield listed
             further = self._api.next_page(page)
             if not further:
                 return

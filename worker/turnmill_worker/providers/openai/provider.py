@@ -24,7 +24,7 @@ from turnmill.domain.content import (
 )
 from turnmill.domain.errors import KeyMissing, ProviderError, Rejected
 from turnmill.settings import batch_window
-from turnmill_worker.providers.answers import id_in, read, tokens_in
+from turnmill_worker.providers.answers import id_in, raise_untrue, read, tokens_in
 from turnmill_worker.providers.attached import hears, refuse_too_much
 from turnmill_worker.providers.counting import input_bound, output_bound
 from turnmill_worker.providers.filling import filled
@@ -219,7 +219,9 @@ class OpenAIProvider:
             await conversations.delete(self._vendor, thread_ref, refusal=refusal_of)
         elif thread_ref:
             answer = await self._vendor.call("DELETE", _path_of(thread_ref))
-            if answer.status >= 300 and answer.status != 404:
+            if answer.accepted:
+                raise_untrue(answer)
+            elif answer.status != 404:
                 raise refusal_of(answer)
 
     async def aclose(self) -> None:
