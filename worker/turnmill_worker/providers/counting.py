@@ -73,8 +73,8 @@ def most_cost(
     """Return the most that such a call may cost, rounded up; None where nobody knows.
 
     A part of the input may turn out to be dearer than the rest, in a cache, or cheaper, and so may
-    sound; so may all of the output, if it was thought; and a call may be served in the standard tier, though another
-    one was asked for, unless its vendor `serves_tier` whatever happens.
+    sound; so may all of the output, if it was thought; and a call may be served in the standard
+    tier, though another one was asked for, unless its vendor `serves_tier` whatever happens.
     """
     kinds, slot = [most], _slot()
     keeps = most.cache_write_tokens and not _is_kept_dearer(price, provider, model, slot)
