@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic_core import from_json
+
 from turnmill_worker.http1.failures import TooLarge
 from turnmill_worker.providers.port import Usage
 from turnmill_worker.providers.streaming import Size, Told
@@ -187,14 +189,17 @@ class ChatEvents:
             into[key] = _Pieces(value)
 
     def _merge_list(self, into: dict[str, Any], key: str, given: list[Any], *, depth: int) -> None:
-        """Merge parts by their index; those without one follow one another."""
+        """Merge parts by their index; those without one follow one another.
+
+        Some servers give every call the same.
+        """
         there = into.get(key)
         parts = into[key] = there if isinstance(there, list) else []
         for one in given:
             self._size.add(64)
             index = one.get("index") if isinstance(one, dict) else None
             known = _part(parts, index) if index is not None else None
-            if known is None:
+            if known is None or _begins_another(known, one):
                 known = {} if isinstance(one, dict) else one
                 parts.append(known)
             if isinstance(one, dict):
@@ -206,6 +211,16 @@ class _Pieces:
 
     def __init__(self, piece: str) -> None:
         self.all = [piece]
+
+    @property
+    def are_an_object(self) -> bool:
+        """Tell whether they are the JSON of one, so that nothing can follow."""
+        if not self.all[-1].rstrip().endswith("}"):
+            return False  # most do not
+        try:
+            return isinstance(from_json("".join(self.all)), dict)
+        except ValueError:
+            return False
 
 
 def _whole(value: Any) -> Any:
@@ -243,6 +258,16 @@ def _part(parts: list[Any], index: object) -> dict[str, Any] | None:
         if isinstance(one, dict) and one.get("index") == index:
             return one
     return None
+
+
+def _begins_another(call: Mapping[str, Any], delta: Mapping[str, Any]) -> bool:
+    """Tell whether a delta begins a call of its own, though it has the index of a whole one."""
+    known, more = mapping(call.get("function")), mapping(delta.get("function"))
+    if not (known.get("name") and more.get("name")):
+        return False
+    given, new = call.get("id"), delta.get("id")
+    is_told = bool(new != given if new and given else more.get("arguments"))
+    return is_told and isinstance(said := known.get("arguments"), _Pieces) and said.are_an_object
 
 
 def _is_error(event: Mapping[str, Any]) -> bool:
