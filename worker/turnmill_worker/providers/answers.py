@@ -36,6 +36,8 @@ VALUES_MAX = 2_000_000
 
 #: Codes of errors inside a 2xx.
 _NOT_THERE = frozenset({"http_404", "not_found", "not_found_error"})
+#: What reading a value raises that is nothing like what it should be.
+_MISREAD = (RecursionError, TypeError, ValueError)
 _LONG_NUMBER = 300
 _CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
 
@@ -141,7 +143,7 @@ def _read(answer: RawAnswer, reply_of: Callable[[Mapping[str, Any]], T]) -> T | 
         return reply_of(payload)
     except ProviderError as error:
         return error
-    except Unreadable:
+    except (Unreadable, *_MISREAD):
         return _no_reply(answer, payload)
 
 

@@ -65,7 +65,7 @@ def of_anthropic(answer: Mapping[str, Any]) -> Usage:
     for one in inner:
         if one.get("type") == _BESIDE:
             found = summed(found, _of_sums(one))
-    kinds = {one.get("type") for one in inner}
+    kinds = {text(one.get("type")) for one in inner}
     return Usage(
         input_tokens=found.input_tokens,
         output_tokens=found.output_tokens,

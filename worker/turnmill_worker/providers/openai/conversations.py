@@ -140,7 +140,7 @@ class _Reading:
                 if n == 0 or error.error_code != NOT_FOUND:
                     raise
                 return False  # the vendor has forgotten what was before
-            if response.get("status") in _AT_WORK:
+            if name(response.get("status")) in _AT_WORK:
                 raise ThreadLocked("thread_in_progress")  # what it will say is not there yet
             taken = len(self.items)
             for one in reversed(mappings(response.get("output"))):

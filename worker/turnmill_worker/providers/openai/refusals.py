@@ -7,6 +7,7 @@ from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.http import RawAnswer
 from turnmill_worker.providers.openai.conversations import is_conversation
 from turnmill_worker.providers.port import Request
+from turnmill_worker.providers.untrusted import name
 from turnmill_worker.providers.vendor_files import LOST, file_lost, lost_file
 
 #: The header that holds the vendor's id of a request.
@@ -76,7 +77,7 @@ def _is_about_thread(answer: RawAnswer, thread_ref: str) -> bool:
     as a fault of `input` without a code: what the turn itself put there would have one.
     """
     error = error_object_of(answer.body)
-    code, param = error.get("code") or "", error.get("param")
+    code, param = str(error.get("code") or ""), name(error.get("param"))
     if code in _LOST_CODES or param in _OF_THREADS:
         return True
     if code not in _NO_CODE:
