@@ -2,17 +2,22 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from tests.attachments import WAV, Held
 from tests.contract.rigs import a_request
-from tests.doubles.raw_vendor import SETTINGS, RawVendor, http
-from turnmill.domain.content import Message, Native, Text, ToolCall
+from tests.doubles import streams
+from tests.doubles.raw_vendor import SETTINGS, RawVendor, http, stream
+from turnmill.domain.content import Audio, Message, Native, Text, ToolCall
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, RateLimited, Rejected
 from turnmill_worker.providers.batch_port import Answered, VendorBatch
+from turnmill_worker.providers.openai.audio import OpenAISpeaker, OpenAITranscriber
 from turnmill_worker.providers.port import Done
+from turnmill_worker.providers.voice_port import Sound
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +94,59 @@ async def test_an_error_is_not_taken_for_an_empty_list(
     assert await outcome(vendor, BUSY, api, act) is RateLimited
     assert await outcome(vendor, BROKEN, api, act) is MaybeSent
     assert await outcome(vendor, {"object": "nothing that is known"}, api, act) is Rejected
+
+
+@pytest.mark.parametrize("model", ["tts-1", "gpt-4o-mini-tts"])
+@pytest.mark.parametrize("spoken_before", [0, 1])
+async def test_an_error_is_not_taken_for_a_sound(
+    vendor: RawVendor, monkeypatch: pytest.MonkeyPatch, model: str, spoken_before: int
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", vendor.url)
+    speaker, heard = OpenAISpeaker.from_env(), bytearray()
+    request = replace(a_request(), model=model)
+    sound = {"type": "speech.audio.delta", "audio": "AAAA"}
+    if model == "tts-1":
+        spoken = http(b"sound", headers={"Content-Type": "audio/mpeg"})
+    else:
+        ended = {"type": "speech.audio.done", "usage": {"input_tokens": 1, "output_tokens": 1}}
+        spoken = stream([streams.written(one) for one in (sound, ended)])
+
+    async def keep(chunks: AsyncIterator[bytes], media_type: str) -> Audio:
+        async for chunk in chunks:
+            heard.extend(chunk)
+        return Audio(id="a")
+
+    for said, kind in ((BUSY, RateLimited), (BROKEN, MaybeSent), ({"ok": True}, Rejected)):
+        heard.clear()
+        vendor.meet(*[spoken] * spoken_before, http(said))
+        with pytest.raises(kind):
+            await speaker.speak(request, "Hello. " * 600 * (spoken_before + 1), keep)
+        assert b"{" not in heard
+    await speaker.aclose()
+
+
+async def test_an_error_is_not_taken_for_words_or_a_file(
+    vendor: RawVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", vendor.url)
+    transcriber, held = OpenAITranscriber.from_env(), Held()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield WAV
+
+    sound = Sound(media_type="audio/wav", size=len(WAV), duration=None, chunks=chunks)
+    for said, kind in ((BUSY, RateLimited), (BROKEN, MaybeSent)):
+        vendor.meet(http(said))
+        with pytest.raises(kind):
+            await transcriber.transcribe(a_request(), sound)
+        for api in ("responses", "messages"):
+            provider: Any = vendor.provider(api)
+            with pytest.raises(kind):
+                await provider.upload(a_request(files=held), held.file(b"%PDF-1.7"), name="a")
+            await provider.aclose()
+    await transcriber.aclose()
 
 
 async def test_an_empty_list_is_one_whatever_stands_for_it(vendor: RawVendor) -> None:

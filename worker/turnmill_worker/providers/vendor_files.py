@@ -14,7 +14,7 @@ from turnmill.domain.content import Attached
 from turnmill.domain.errors import NotSent, ProviderError, Rejected
 from turnmill.domain.uploads import FILE_LOST, IN_FLIGHT, UPLOAD_WITHIN, begun_at, mark_in, name_in
 from turnmill_worker.providers.answers import listed_in, raise_untrue, read
-from turnmill_worker.providers.failures import error_object_of
+from turnmill_worker.providers.failures import error_object_of, raise_error_inside
 from turnmill_worker.providers.filling import chunks_of
 from turnmill_worker.providers.http import RawAnswer, Vendor
 from turnmill_worker.providers.multipart import FormFile, form
@@ -182,6 +182,7 @@ def file_lost(error: ProviderError) -> NotSent:
 
 
 def _uploaded(payload: Mapping[str, Any]) -> Uploaded:
+    raise_error_inside(payload)
     ref = name(payload.get("id"))
     if not ref:
         raise Unreadable
