@@ -157,7 +157,7 @@ ODD_KINDS: tuple[Any, ...] = ({"value": "message"}, ["message"], 7, None)
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ODD_KINDS, ids=str)
 async def test_an_answer_whose_kinds_are_no_words_is_asked_for_once(kind: Any) -> None:
-    answers = {
+    answers: dict[str, dict[str, Any]] = {
         "responses": {"status": "completed", "output": [{"type": kind}]},
         "messages": {
             "content": [{"type": kind}],

@@ -44,6 +44,16 @@ async def test_a_response_that_fails_in_its_stream_failed(vendor: RawVendor) -> 
     assert found.kept == ("resp_1",)
 
 
+async def test_a_part_that_fails_in_a_stream_is_not_the_response(vendor: RawVendor) -> None:
+    part = {"type": "response.mcp_call.failed", "item_id": "mcp_1", "error": {"code": "timeout"}}
+    events = [*streams.response_events(json.loads(json.dumps(PAYLOADS["responses"])))]
+    found, heard = await told(vendor, "responses", written(*events[:2], part, *events[2:]))
+    assert found.text == heard.text == "Paris"
+    for error in ({"error": {"code": 429}}, {"type": "response.error", "error": {"code": 429}}):
+        found, _ = await told(vendor, "responses", written(CREATED, error))
+        assert type(found) is RateLimited
+
+
 async def test_an_incomplete_response_is_the_reply_that_it_is_at_once(vendor: RawVendor) -> None:
     payload = json.loads(json.dumps(PAYLOADS["responses"]))
     payload |= {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}

@@ -46,7 +46,7 @@ class ResponseEvents:
             self._add(event, told)
         elif kind in _LAST:
             self._end(mapping(event.get("response")))
-        elif kind == "error" or (event.get("error") and "response" not in event):
+        elif kind == "error" or _has_failed(event):
             self.payload = {"error": mapping(event.get("error")) or {**event, "type": ""}}
         elif kind == "response.output_item.done":
             self._size.add(size)
@@ -258,6 +258,13 @@ def _part(parts: list[Any], index: object) -> dict[str, Any] | None:
         if isinstance(one, dict) and one.get("index") == index:
             return one
     return None
+
+
+def _has_failed(event: Mapping[str, Any]) -> bool:
+    """Tell whether the response has, and not a part of it, such as a call: the last event says."""
+    kind = event.get("type") or ""
+    is_of_part = kind.startswith("response.") and kind.endswith(".failed")
+    return bool(event.get("error")) and "response" not in event and not is_of_part
 
 
 def _begins_another(call: Mapping[str, Any], delta: Mapping[str, Any]) -> bool:
