@@ -1,5 +1,6 @@
 """Chat completions: `POST /chat/completions`, for servers that speak nothing newer."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -71,7 +72,7 @@ _SETTINGS: Mapping[str, tuple[Mapping[str, str], frozenset[str]]] = MappingProxy
 )
 
 #: They refuse the older name of `max_output_tokens`, which servers of others may know alone.
-_THINKING = ("gpt-5", "o1", "o3", "o4")
+_THINKING = re.compile(r"gpt-([5-9]|[1-9]\d)|o\d")
 
 _RESERVED = TOOLS | {"messages", "model", "n", "store", "stream", "stream_options"}
 
@@ -90,7 +91,7 @@ def body_of(request: Request) -> dict[str, Any]:
     """Return the JSON body; `max_output_tokens` goes by a name of its own here."""
     body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     if "max_output_tokens" in body:
-        newer = request.model.startswith(_THINKING)
+        newer = _THINKING.match(request.model)
         body["max_completion_tokens" if newer else "max_tokens"] = body.pop("max_output_tokens")
     for setting, (known, fields) in _SETTINGS.items():
         _put_as(body, setting, known=known, fields=fields)
