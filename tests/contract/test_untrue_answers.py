@@ -96,6 +96,17 @@ async def test_an_error_is_not_taken_for_an_empty_list(
     assert await outcome(vendor, {"object": "nothing that is known"}, api, act) is Rejected
 
 
+async def test_work_is_not_taken_for_stopped_where_an_error_is_answered(vendor: RawVendor) -> None:
+    async def stop(provider: Any) -> Any:
+        return await provider.cancel("resp_1")
+
+    assert await outcome(vendor, BUSY, "responses", stop) is RateLimited
+    assert await outcome(vendor, BROKEN, "responses", stop) is MaybeSent
+    failed = {"id": "resp_1", "status": "failed", "error": {"code": "server_error"}}
+    for ended in (failed, {"id": "resp_1", "status": "cancelled", "error": None}):
+        assert await outcome(vendor, ended, "responses", stop) is None
+
+
 @pytest.mark.parametrize("model", ["tts-1", "gpt-4o-mini-tts"])
 @pytest.mark.parametrize("spoken_before", [0, 1])
 async def test_an_error_is_not_taken_for_a_sound(
