@@ -8,6 +8,7 @@ import pytest
 from turnmill_worker.providers.figures import CALLS_MAX, FIGURES_MAX
 from turnmill_worker.providers.figures import figures as figures_in
 from turnmill_worker.providers.port import Usage
+from turnmill_worker.providers.untrusted import moment
 from turnmill_worker.providers.usages import of_anthropic, of_openai, read_again, summed
 
 
@@ -130,6 +131,13 @@ def test_searches_are_counted_where_each_vendor_says_so() -> None:
     assert anthropic(input_tokens=1, output_tokens=1, server_tool_use=searched).searches == 3
     beside = {"tool_usage": {"web_search": {"num_requests": 2}}}
     assert openai({"input_tokens": 1, "output_tokens": 1}, **beside).searches == 2
+
+
+@pytest.mark.parametrize(
+    "said", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", 1e300, -5, True, "soon"]
+)
+def test_a_moment_that_no_calendar_has_is_none(said: object) -> None:
+    assert moment(said) is None
 
 
 def test_of_an_answer_its_figures_are_kept_and_no_words() -> None:
