@@ -15,6 +15,7 @@ from openai import AsyncOpenAI
 from tests.attachments import APIS, PDF, WAV, Held, a_png, size_of
 from tests.contract.rigs import a_request
 from tests.doubles import anthropic_server, openai_server
+from tests.doubles.raw_vendor import RawVendor, http, stream
 from turnmill.domain.content import File, Image, Message, Part, Text
 from turnmill.domain.errors import ContextFull, NotSent, ProviderError, Rejected, ThreadLost
 from turnmill.domain.uploads import FILE_LOST, IN_FLIGHT, new_name
@@ -198,6 +199,40 @@ async def test_a_file_that_the_vendor_has_not_got_any_more_is_told_as_lost(api: 
         error = await refused(provider, request)
         assert (type(error), error.error_code) == (NotSent, FILE_LOST)
         await provider.send(await named(provider, request))
+
+
+@pytest.mark.parametrize(
+    ("api", "answer"),
+    [
+        ("messages", (404, {"type": "not_found_error", "details": {"error_code": "file_expired"}})),
+        ("responses", (400, {"code": "image_file_not_found", "message": "Gone."})),
+        ("responses", (200, {"code": "image_file_not_found", "message": "Gone."})),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_loss_that_is_told_by_its_code_alone_is_told_as_one_wherever_it_stands(
+    api: str, answer: tuple[int, dict[str, Any]], streamed: bool
+) -> None:
+    async def emit(piece: str) -> None: ...
+
+    status, error = answer
+    held = Held()
+    request = saying("chain" if api == "responses" else api, held, held.file(PDF))
+    request = replace(request, uploaded={"paper": "file-1"})
+    ended = {"id": "resp_1", "status": "failed", "error": error}
+    told = ended if status == 200 else {"type": "error", "error": error}
+    async with RawVendor() as vendor:
+        if streamed and status == 200:
+            event = json.dumps({"type": "response.failed", "response": ended})
+            vendor.meet(stream([f"data: {event}\n\n".encode()]))
+        else:
+            vendor.meet(http(told, status=status))
+        provider = vendor.provider(api)
+        with pytest.raises(NotSent) as caught:
+            await provider.send(request, emit if streamed else None)
+        assert caught.value.error_code == FILE_LOST
+        assert caught.value.kept == (("resp_1",) if status == 200 else ())
+        await provider.aclose()
 
 
 async def test_a_file_that_only_a_chain_names_is_lost_with_the_chain() -> None:

@@ -1,8 +1,10 @@
 """What a call may take is never less than its vendor counts, and not many times more."""
 
+import json
 import string
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from tests.claims import a_claim
 from tests.doubles import anthropic_server, openai_server
 from tests.doubles.charging import ChargingAnthropic, ChargingOpenAI
-from turnmill.domain.content import Message, Native, ToolCall, ToolOutput
+from turnmill.domain.content import Audio, Message, Native, Text, ToolCall, ToolOutput
 from turnmill.domain.counting import most_tokens
 from turnmill.store.codec import StoredHistory, content_of
 from turnmill_worker.providers.anthropic import messages
@@ -157,6 +159,28 @@ def test_the_most_is_that_of_the_dearest_kind_of_input(model: str) -> None:
     assert most_of(anthropic(), hour, ()).cache_write_1h_tokens
 
 
+@pytest.mark.parametrize(
+    ("settings", "told", "dollars"),
+    [
+        ({}, Audio(id="q"), "4.11"),  # 128,000 × 32 + 1,000 × 10, for a million
+        ({}, Audio(id="q", is_told=True), None),
+        ({"modalities": ["text", "audio"]}, Audio(id="q"), "4.16"),
+    ],
+)
+def test_of_sound_that_a_model_hears_or_speaks_itself_the_most_is_what_sound_costs(
+    settings: dict[str, Any], told: Audio, dollars: str | None
+) -> None:
+    said = [Message("user", [Text("What is said?"), told])]
+    settings = {"api": "chat", "max_output_tokens": 1_000, **settings}
+    request = a_request(messages=said, settings=settings, model="gpt-audio")
+    most = most_of(openai(), request, ())
+    cost = most_cost(price, "openai", "gpt-audio", most)
+    assert cost is not None
+    assert (most.audio_tokens != 0) == (dollars is not None)
+    if dollars is not None:
+        assert round(cost, 2) == Decimal(dollars)
+
+
 def test_a_model_or_tier_that_nobody_prices_has_no_most() -> None:
     most = most_of(openai(), a_request(settings={"service_tier": "platinum"}), ())
     assert most_cost(price, "openai", "gpt-5", most) is None
@@ -196,6 +220,19 @@ def test_where_reading_costs_more_than_keeping_that_is_the_most(tmp_path: Path) 
     file.write_text('{"openai/*": {"input": 3, "output": 0, "cache_write": 1}}')
     most = Usage(input_tokens=1_000_000, output_tokens=0, cache_write_tokens=1_000_000)
     assert most_cost(prices_in(file, Prices()).price, "openai", "m", most) == 3
+
+
+def test_where_words_cost_more_than_sound_they_are_the_most(tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    rates = {"input": 3, "output": 2, "audio_input": 1, "audio_output": 4}
+    file.write_text(json.dumps({"openai/*": rates}))
+    all_of_it = Usage(
+        input_tokens=1_000_000,
+        output_tokens=1_000_000,
+        audio_tokens=1_000_000,
+        audio_output_tokens=1_000_000,
+    )
+    assert most_cost(prices_in(file, Prices()).price, "openai", "m", all_of_it) == 7
 
 
 class Odd:

@@ -246,3 +246,25 @@ async def test_five_new_tokens_among_130213_are_counted_once(vendor: RawVendor) 
     assert found.cost_usd == Decimal("0.05390025")
     assert found.usage is not None
     assert json.loads(found.usage)[0]["usage"]["cache_read_input_tokens"] == 128_955
+
+
+async def test_what_a_model_hears_and_speaks_itself_costs_what_sound_does(
+    vendor: RawVendor,
+) -> None:
+    usage = {
+        "prompt_tokens": 1_000,
+        "prompt_tokens_details": {"audio_tokens": 900, "text_tokens": 100, "cached_tokens": 0},
+        "completion_tokens": 200,
+        "completion_tokens_details": {"audio_tokens": 150, "text_tokens": 50},
+        "total_tokens": 1_200,
+    }
+    message = {"content": None, "audio": {"id": "audio_1", "data": "AAAA", "transcript": "Hi"}}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    payload = {"id": "chatcmpl-1", "model": "gpt-audio", "choices": [choice], "usage": usage}
+    provider = vendor.provider("chat")
+    vendor.meet(http(payload))
+    found = await run_to_end(provider, Books(), model="gpt-audio", settings=SETTINGS["chat"])
+    await provider.aclose()
+    assert found.text == "Hi"  # the words of what was spoken
+    # 100 × 2.50 + 900 × 32 + 50 × 10 + 150 × 64, for a million
+    assert found.cost_usd == Decimal("0.03915")

@@ -11,6 +11,7 @@ from tests.doubles import streams
 from tests.doubles.mutations import PAYLOADS
 from tests.doubles.raw_vendor import RawVendor, Wire, http, stream
 from tests.doubles.reading_along import TEXT, Heard, events_of, sent, told
+from turnmill.domain.content import ToolCall
 from turnmill.domain.errors import MaybeSent, RateLimited, Rejected, ThreadLost
 from turnmill_worker.providers.port import Done, Running
 
@@ -41,6 +42,16 @@ async def test_a_response_that_fails_in_its_stream_failed(vendor: RawVendor) -> 
     found, _ = await told(vendor, "responses", wire)
     assert type(found) is RateLimited
     assert found.kept == ("resp_1",)
+
+
+async def test_a_part_that_fails_in_a_stream_is_not_the_response(vendor: RawVendor) -> None:
+    part = {"type": "response.mcp_call.failed", "item_id": "mcp_1", "error": {"code": "timeout"}}
+    events = [*streams.response_events(json.loads(json.dumps(PAYLOADS["responses"])))]
+    found, heard = await told(vendor, "responses", written(*events[:2], part, *events[2:]))
+    assert found.text == heard.text == "Paris"
+    for error in ({"error": {"code": 429}}, {"type": "response.error", "error": {"code": 429}}):
+        found, _ = await told(vendor, "responses", written(CREATED, error))
+        assert type(found) is RateLimited
 
 
 async def test_an_incomplete_response_is_the_reply_that_it_is_at_once(vendor: RawVendor) -> None:
@@ -143,6 +154,51 @@ async def test_a_text_that_was_stripped_in_the_end_is_the_one_that_was_read(
     stripped = {**last, "response": PAYLOADS["responses"]}
     found, heard = await told(vendor, "responses", written(*events, stripped))
     assert found.text == heard.text == "\n\nParis "
+
+
+def calling(*deltas: tuple[str | None, str | None, str]) -> Wire:
+    """Return chunks that call tools by id, name and arguments, each under the same index."""
+    chunks: list[Any] = []
+    for call_id, name, arguments in deltas:
+        function = {"name": name, "arguments": arguments}
+        call = {"index": 0, "id": call_id, "type": "function", "function": function}
+        chunks.append({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+    return written(*chunks, "[DONE]")
+
+
+ROME, OSLO = '{"city": "Rome"}', '{"city": "Oslo"}'
+
+
+@pytest.mark.parametrize(
+    ("deltas", "called"),
+    [
+        # each call whole, all of them under one index
+        ([("c1", "f", ROME), ("c2", "f", OSLO)], [("f", ROME), ("f", OSLO)]),
+        ([("", "f", ROME), ("", "g", OSLO)], [("f", ROME), ("g", OSLO)]),
+        ([(None, "f", ROME), (None, "f", OSLO)], [("f", ROME), ("f", OSLO)]),
+        # the same in pieces
+        (
+            [("c1", "f", ""), (None, None, ROME), ("c2", "g", ""), (None, None, OSLO)],
+            [("f", ROME), ("g", OSLO)],
+        ),
+        # one call, whose id or name is said with each piece, or is another one each time
+        ([("c1", "f", '{"city":'), ("c1", "f", ' "Rome"}')], [("f", ROME)]),
+        ([("c1", "f", '{"city":'), ("c2", "f", ' "Rome"}')], [("f", ROME)]),
+        ([("c1", "f", ROME), ("c1", "f", ""), (None, None, "")], [("f", ROME)]),
+        ([("c1", "f", ROME), ("c2", None, ""), ("", "f", "")], [("f", ROME)]),
+        ([("c1", "f", '{"a": {}'), ("c1", "f", "}")], [("f", '{"a": {}}')]),
+    ],
+)
+async def test_calls_that_a_server_gives_one_index_are_as_many_as_it_has_begun(
+    vendor: RawVendor,
+    deltas: list[tuple[str | None, str | None, str]],
+    called: list[tuple[str, str]],
+) -> None:
+    found, _ = await told(vendor, "chat", calling(*deltas))
+    calls = [one for one in found.parts if isinstance(one, ToolCall)]
+    assert [(one.name, one.arguments) for one in calls] == called
+    assert len({one.id for one in calls}) == len(calls)
 
 
 async def test_a_refusal_is_told_as_the_reply_that_it_is(vendor: RawVendor) -> None:

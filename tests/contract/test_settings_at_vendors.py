@@ -45,6 +45,8 @@ def test_chat_completions_are_asked_by_the_names_that_they_have() -> None:
     [
         ("gpt-5-mini", "max_completion_tokens"),
         ("o3", "max_completion_tokens"),
+        ("gpt-6.2-sol", "max_completion_tokens"),
+        ("gpt-10-mini", "max_completion_tokens"),
         ("gpt-4o", "max_tokens"),
         ("qwen3", "max_tokens"),
     ],

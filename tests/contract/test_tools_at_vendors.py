@@ -342,6 +342,19 @@ async def test_a_pause_of_the_vendors_is_continued_and_the_caller_sees_one_reply
     assert body["messages"][1]["content"][2:4] == [SEARCH, FOUND]
 
 
+async def test_a_pause_after_what_was_said_before_was_summed_up_is_continued() -> None:
+    summary = {"type": "compaction", "content": "They met.", "signature": "EqQB"}
+    first, second = a_message(summary, stop="compaction"), a_message({"type": "text", "text": "Hi"})
+    async with RawVendor() as vendor:
+        vendor.meet(http(first), http(second))
+        provider = vendor.provider("messages")
+        found = await provider.send(a_request(settings=SETTINGS["messages"]))
+        await provider.aclose()
+    assert isinstance(found, Done)
+    assert (found.text, found.finish_reason) == ("Hi", "stop")
+    assert vendor.bodies[1]["messages"][-1] == {"role": "assistant", "content": [summary]}
+
+
 async def test_a_vendor_that_does_nothing_but_pause_is_asked_eight_times() -> None:
     paused = a_message({"type": "text", "text": "."}, SEARCH, stop="pause_turn")
     async with RawVendor() as vendor:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic_core import from_json
 
 from tests.contract.rigs import a_request
 from tests.validators import anthropic_messages, openai_chat, openai_responses
@@ -51,6 +52,14 @@ CITED = {
     "file_id": "file_1",
 }
 
+
+def _deep(levels: int) -> Any:
+    return {"a": _deep(levels - 1)} if levels else 1
+
+
+#: What some servers say, and no JSON holds; or not as it can be read again.
+ODD: list[Any] = [float("nan"), float("-inf"), "\ud800", _deep(230), _deep(300)]
+
 ITEMS: list[Any] = [
     ("openai", "responses", {"type": "reasoning", "id": "rs_1", "summary": []}),
     *[
@@ -80,6 +89,13 @@ ITEMS: list[Any] = [
                 ],
             },
         )
+    ],
+    *[("openai", "responses", {"type": "web_search_call", "id": "ws_1", "x": odd}) for odd in ODD],
+    *[("openai", "chat", {"reasoning_details": [odd]}) for odd in ODD],
+    *[
+        ("anthropic", "messages", {"type": kind, name: "srvtoolu_2", "content": [odd]})
+        for odd in ODD
+        for kind, name in (("server_tool_use", "id"), ("web_search_tool_result", "tool_use_id"))
     ],
     ("openai", "responses", []),
     ("openai", "", "words"),
@@ -189,8 +205,12 @@ def _requests(draw: st.DrawFn) -> Request:
 
 
 def _as_sent(body: dict[str, Any]) -> Any:
-    """Return what arrives: what is no JSON, or no Unicode, would not."""
-    return json.loads(encoded(body))
+    """Return what arrives: what is no JSON, or no Unicode, or deeper than any reader, would not."""
+    return from_json(json.dumps(json.loads(encoded(body), parse_constant=_refuse)))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def _of_vendor(request: Request, name: str) -> Request:

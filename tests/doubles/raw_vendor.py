@@ -106,7 +106,7 @@ class RawVendor:
         length = int(head.partition("content-length: ")[2].partition("\r\n")[0] or 0)
         body = await reader.readexactly(length)
         if head.startswith("post"):
-            self.bodies.append(json.loads(body))
+            self.bodies.append(json.loads(body) if body.startswith(b"{") else body)
         answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
         writer.write(answer.raw)
         for piece in answer.pieces:

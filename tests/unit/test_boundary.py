@@ -58,6 +58,8 @@ async def test_a_sound_answer_is_returned_as_it_is_in_every_field() -> None:
         cache_write_tokens=2,
         cache_write_1h_tokens=1,
         reasoning_tokens=2,
+        audio_tokens=5,
+        audio_output_tokens=1,
         searches=1,
         service_tier="flex",
         said=({"usage": {"input_tokens": 9}},),

@@ -156,6 +156,20 @@ def test_thoughts_and_searches_may_have_prices_of_their_own(tmp_path: Path) -> N
     assert price("c", "d", usage) is None  # what a search costs is not said
 
 
+def test_sound_that_a_model_hears_or_speaks_itself_may_have_prices_of_its_own(
+    tmp_path: Path,
+) -> None:
+    words = '"input": 1, "output": 2'
+    said = f'{{"a/b": {{{words}, "audio_input": 9, "audio_output": 20}}, "c/d": {{{words}}}}}'
+    price = prices(tmp_path, said)
+    half = MILLION // 2
+    usage = Usage(
+        input_tokens=MILLION, output_tokens=MILLION, audio_tokens=half, audio_output_tokens=half
+    )
+    assert price("a", "b", usage) == 16
+    assert price("c", "d", usage) == 3
+
+
 def test_a_price_says_which_entry_of_the_file_it_is_by(tmp_path: Path) -> None:
     file = tmp_path / "prices.json"
     file.write_text('{"a/*": {"call": 1}, "a/*@flex": {"call": 0.5}}')

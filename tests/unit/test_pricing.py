@@ -107,6 +107,31 @@ def test_the_tier_that_served_the_call_decides_its_price(
     assert price(provider, model, usage) == (None if cost is None else Decimal(cost))
 
 
+@pytest.mark.parametrize(
+    ("model", "heard", "spoken", "cost"),
+    [
+        ("gpt-audio", 0, 0, "0.0125"),
+        ("gpt-audio", 1000, 0, "0.042"),
+        ("gpt-audio", 400, 250, "0.0378"),
+        ("gpt-audio", 1001, 0, None),
+        ("gpt-audio", None, 0, None),
+        ("gpt-4o-audio-preview", 0, 0, "0.0125"),
+        ("gpt-4o-audio-preview", 400, 0, None),
+        ("gpt-4o-audio-preview", 0, 400, None),
+    ],
+)
+def test_sound_is_dearer_than_words_and_of_unknown_cost_where_no_list_has_its_price(
+    model: str, heard: int | None, spoken: int | None, cost: str | None
+) -> None:
+    # 2.50 and 10 dollars for a million words told and said, 32 and 64 for as many of sound
+    usage = Usage(
+        input_tokens=1000, output_tokens=1000, audio_tokens=heard, audio_output_tokens=spoken
+    )
+    for at in (None, datetime.now(UTC)):
+        found = price("openai", model, usage, at=at)
+        assert found == (None if cost is None else Decimal(cost))
+
+
 def test_what_is_kept_in_a_cache_for_an_hour_is_dearer_than_what_is_kept_for_minutes() -> None:
     written: dict[str, Any] = {"input_tokens": 10**5, "output_tokens": 0}
     written["cache_write_tokens"] = 10**5

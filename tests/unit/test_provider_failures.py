@@ -1,5 +1,6 @@
 """What a refused call means, whoever refuses it."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from turnmill.domain.errors import (
     MaybeSent,
+    NotSent,
     Overloaded,
     ProviderError,
     RateLimited,
@@ -26,6 +28,7 @@ from turnmill_worker.providers.failures import (
     safe_code,
     words_of_body,
 )
+from turnmill_worker.providers.healing import Bench, bench_of
 from turnmill_worker.providers.http import RawAnswer
 from turnmill_worker.providers.openai import chat
 
@@ -43,7 +46,9 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
         (408, MaybeSent),
         (409, ThreadLocked),
         (422, Rejected),
+        (425, NotSent),
         (429, RateLimited),
+        (499, MaybeSent),
         (500, MaybeSent),
         (502, MaybeSent),
         (503, Overloaded),
@@ -61,6 +66,37 @@ def test_a_status_without_a_code_says_enough(status: int, kind: type[ProviderErr
 def test_a_known_code_decides_before_the_status() -> None:
     error = error_of_status(429, headers={}, codes=["insufficient_quota"])
     assert (type(error), error.error_code) == (Rejected, "insufficient_quota")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "asked", "kind"),
+    [
+        (400, "invalid_request_error", "true", NotSent),
+        (400, "invalid_request_error", "false", Rejected),
+        (400, "request_body_timeout", "", NotSent),
+        (400, "context_length_exceeded", "true", Rejected),
+        (401, "", "true", Rejected),
+        (429, "insufficient_quota", "true", Rejected),
+        (429, "rate_limit_exceeded", "false", RateLimited),
+        (500, "", "false", MaybeSent),
+    ],
+)
+def test_a_vendor_that_says_a_refusal_passes_is_asked_again(
+    status: int, code: str, asked: str, kind: type[ProviderError]
+) -> None:
+    headers = Headers([(b"x-should-retry", asked.encode())] if asked else [])
+    assert isinstance(error_of_status(status, headers=headers, codes=[code]), kind)
+
+
+@pytest.mark.parametrize(
+    "code", ["organization_on_hold", "cmek_key_disabled", "cmek_key_network_blocked"]
+)
+def test_what_no_turn_of_an_account_is_answered_for_is_of_the_account(code: str) -> None:
+    body = {"error": {"type": "invalid_request_error", "details": {"error_code": code}}}
+    answer = RawAnswer(400, {}, json.dumps(body).encode())
+    error = refusal(answer, request_id="", codes=("details.error_code", "type"))
+    assert (type(error), error.error_code, error.of_account) == (Rejected, code, True)
+    assert bench_of(error, is_own=True) is Bench.PROVIDER_FOR_GOOD
 
 
 @pytest.mark.parametrize("code", ["", None, 400, "what the user said", "x" * 65, "a\nb", ["a"]])

@@ -8,6 +8,7 @@ import pytest
 from turnmill_worker.providers.figures import CALLS_MAX, FIGURES_MAX
 from turnmill_worker.providers.figures import figures as figures_in
 from turnmill_worker.providers.port import Usage
+from turnmill_worker.providers.untrusted import moment
 from turnmill_worker.providers.usages import of_anthropic, of_openai, read_again, summed
 
 
@@ -104,11 +105,39 @@ def test_what_another_model_did_within_a_call_leaves_its_price_unknown() -> None
     assert anthropic(input_tokens=7, output_tokens=3, iterations=inner).service_tier == "mixed"
 
 
+def test_what_another_model_has_painted_within_a_call_leaves_its_price_unknown() -> None:
+    usage, painted = {"input_tokens": 7, "output_tokens": 3}, {"input_tokens": 50}
+    for image_gen in (painted, {"output_tokens": "many"}):
+        assert openai(usage, tool_usage={"image_gen": image_gen}).service_tier == "mixed"
+    nothing = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    tools = {"image_gen": nothing, "web_search": {"num_requests": 0}}
+    assert openai(usage, tool_usage=tools, service_tier="flex").service_tier == "flex"
+
+
+def test_sound_is_counted_among_the_tokens_that_it_is_part_of() -> None:
+    told = {"prompt_tokens": 90, "prompt_tokens_details": {"audio_tokens": 80}}
+    said = {"completion_tokens": 40, "completion_tokens_details": {"audio_tokens": 30}}
+    found = openai({**told, **said})
+    assert (found.input_tokens, found.audio_tokens) == (90, 80)
+    assert (found.output_tokens, found.audio_output_tokens) == (40, 30)
+    both = summed(found, found)
+    assert (both.audio_tokens, both.audio_output_tokens) == (160, 60)
+    odd = openai({**told, **said, "prompt_tokens_details": {"audio_tokens": "80"}})
+    assert odd.audio_tokens is None
+
+
 def test_searches_are_counted_where_each_vendor_says_so() -> None:
     searched = {"web_search_requests": 3, "web_fetch_requests": 1}
     assert anthropic(input_tokens=1, output_tokens=1, server_tool_use=searched).searches == 3
     beside = {"tool_usage": {"web_search": {"num_requests": 2}}}
     assert openai({"input_tokens": 1, "output_tokens": 1}, **beside).searches == 2
+
+
+@pytest.mark.parametrize(
+    "said", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", 1e300, -5, True, "soon"]
+)
+def test_a_moment_that_no_calendar_has_is_none(said: object) -> None:
+    assert moment(said) is None
 
 
 def test_of_an_answer_its_figures_are_kept_and_no_words() -> None:

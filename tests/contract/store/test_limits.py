@@ -29,6 +29,7 @@ from turnmill.store.schema.limit_tables import permits
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill.store.types import db_after
 from turnmill.store.upkeep.invariants import violations
+from turnmill_worker.providers.allowances import allowances_in
 
 KEY = LimitKey(provider="mock", model="m")
 pytestmark = pytest.mark.usefixtures("sound")
@@ -121,6 +122,26 @@ def test_permits_of_a_worker_that_is_gone_are_given_to_others(store: Database) -
     with store.begin() as conn:
         conn.execute(update(permits).values(until=db_after(-1.0)))
     assert shared(store, "two", 2).held == 2
+
+
+def test_what_a_vendor_says_that_has_no_limit_is_kept_and_so_is_what_it_says_beside(
+    store: Database,
+) -> None:
+    key = LimitKey(provider="openai", account="sha256:1", model="m")
+    said = {
+        "x-ratelimit-limit-requests": "9" * 15,
+        "x-ratelimit-limit-tokens": "150000",
+        "x-ratelimit-remaining-tokens": "0",
+    }
+    heard = allowances_in(said)
+    assert heard.requests is not None and heard.tokens is not None
+    rates = Rates(requests_per_minute=heard.requests.limit, tokens_per_minute=heard.tokens.limit)
+    with store.begin() as conn:
+        learn(conn, key, rates, hold=30.0)
+    with store.begin() as conn:
+        found = get_limit(conn, key)
+    assert found is not None
+    assert (found.requests_per_minute, found.tokens_per_minute) == (2**31 - 1, 150_000)
 
 
 def test_what_a_vendor_tells_is_known_by_its_account(store: Database) -> None:

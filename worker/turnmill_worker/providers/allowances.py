@@ -16,6 +16,8 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS_ALONE = re.compile(r"\d{1,5}(?:\.\d{1,9})?")  #: up to a day or so
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _MOST_DIGITS = 15
+#: In a minute: what servers say that have no limit is as good as this, and any store takes it.
+_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ def _read(headers: Headers, pattern: str, of: str, now: datetime) -> Allowance |
     if not limit:
         return None
     return Allowance(
-        limit=limit,
+        limit=min(limit, _MOST),
         left=_left(headers.get(pattern.format(what="remaining", of=of), "")),
         resets_in=_wait(headers.get(pattern.format(what="reset", of=of), ""), now),
     )

@@ -14,25 +14,30 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
-from turnmill.domain.errors import MaybeSent, ProviderError, Rejected
+from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected
 from turnmill_worker.providers.failures import (
     DETAIL_MAX,
     error_object_of,
     error_of_inside,
     error_of_status,
+    raise_error_inside,
     retry_after,
     status_in,
     words_of,
     words_of_body,
 )
 from turnmill_worker.providers.http import AT_ONCE, RawAnswer
-from turnmill_worker.providers.untrusted import Unreadable, count, name
+from turnmill_worker.providers.untrusted import Unreadable, count, mappings, name
 
 T = TypeVar("T")
 
 #: Of one answer's JSON. Each takes some 100 bytes when parsed, however short it is written.
 VALUES_MAX = 2_000_000
 
+#: Codes of errors inside a 2xx.
+_NOT_THERE = frozenset({"http_404", "not_found", "not_found_error"})
+#: What reading a value raises that is nothing like what it should be.
+_MISREAD = (RecursionError, TypeError, ValueError)
 _LONG_NUMBER = 300
 _CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
 
@@ -58,11 +63,38 @@ async def read(
 
 
 def tokens_in(payload: Mapping[str, Any]) -> int:
-    """Read what a vendor has counted; raises Unreadable."""
+    """Read what a vendor has counted; raises the error that it tells of, or Unreadable."""
+    raise_error_inside(payload)
     found = count(payload.get("input_tokens"))
     if found is None:
         raise Unreadable
     return found
+
+
+def listed_in(payload: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what a page lists. Raises the error that it tells of, or Unreadable for no page.
+
+    Taken for an empty one, what is not on it would be begun again, or left at the vendor.
+    """
+    raise_error_inside(payload)
+    if "data" not in payload:
+        raise Unreadable
+    return mappings(payload["data"])
+
+
+def raise_untrue(answer: RawAnswer) -> None:
+    """Raise what has kept the vendor from doing what its status says is done.
+
+    That what was to be deleted is not there is no such thing.
+    """
+    payload = payload_of(answer) or {}
+    try:
+        raise_error_inside(payload)
+    except Rejected as error:
+        if error.error_code not in _NOT_THERE:
+            raise
+    if payload.get("deleted") is False:
+        raise NotSent("not_deleted")
 
 
 def id_in(answer: RawAnswer, header: str) -> str:
@@ -111,7 +143,7 @@ def _read(answer: RawAnswer, reply_of: Callable[[Mapping[str, Any]], T]) -> T | 
         return reply_of(payload)
     except ProviderError as error:
         return error
-    except Unreadable:
+    except (Unreadable, *_MISREAD):
         return _no_reply(answer, payload)
 
 

@@ -7,9 +7,9 @@ later message. Where the history is to blame, that is a conversation which is to
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from turnmill.domain.content import Attached, Image, Kind
+from turnmill.domain.content import Attached, Audio, Image, Kind
 from turnmill.domain.errors import ContextFull, Rejected, UnsupportedPart
-from turnmill_worker.providers.files import Files, attached_in, may_hold
+from turnmill_worker.providers.files import Files, attached_in, holds_attachments, may_hold
 from turnmill_worker.providers.parameters import choice
 from turnmill_worker.providers.port import PictureBounds, Request
 
@@ -82,6 +82,13 @@ def sent_in(request: Request) -> list[Attached]:
     now = request.messages[request.continues :] if request.thread_ref else request.messages
     before = () if request.thread_ref or not may_hold(request.history) else request.history
     return [part for one in (*before, *now) for part in attached_in(one)]
+
+
+def hears(request: Request) -> bool:
+    """Tell whether the model is given a sound itself, and not its words."""
+    if not holds_attachments(request):
+        return False
+    return any(isinstance(one, Audio) and not one.is_told for one in sent_in(request))
 
 
 def uploads_of(request: Request, terms: Terms, *, least: int | None) -> list[Attached]:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from turnmill.domain.errors import NotSent, ProviderError
-from turnmill_worker.providers.answers import read
+from turnmill_worker.providers.answers import listed_in, raise_untrue, read
 from turnmill_worker.providers.batch_lines import (
     RESULTS_BYTES_MAX,
     answered,
@@ -15,9 +15,10 @@ from turnmill_worker.providers.batch_lines import (
     reading,
 )
 from turnmill_worker.providers.batch_port import Answered, Take, VendorBatch
+from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.http import RawAnswer, Vendor
 from turnmill_worker.providers.port import Done
-from turnmill_worker.providers.untrusted import Unreadable, mappings, moment, name
+from turnmill_worker.providers.untrusted import Unreadable, moment, name
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class BatchCalls:
 
     async def look(self, ref: str) -> VendorBatch:
         answer = await self._vendor.call("GET", path_of(self._api.path, ref), within=WITHIN)
-        return await self._read(answer, self._api.batch)
+        return await self._read(answer, self._looked_at)
 
     async def read(self, batch: VendorBatch, take: Take) -> None:
         for path in self._api.results(batch):
@@ -85,7 +86,7 @@ class BatchCalls:
     async def _end(self, method: str, path: str) -> None:
         answer = await self._vendor.call(method, path, within=WITHIN)
         if answer.status not in _GONE:
-            self._accepted(answer)
+            raise_untrue(self._accepted(answer))
 
     async def _listed(
         self,
@@ -122,6 +123,10 @@ class BatchCalls:
             raise self._api.refusal(answer)
         return answer
 
+    def _looked_at(self, payload: Mapping[str, Any]) -> VendorBatch:
+        raise_error_inside(payload)
+        return self._api.batch(payload)
+
     async def _answered(self, payload: Mapping[str, Any]) -> Answered | None:
         return await answered(payload, self._api.said)
 
@@ -132,7 +137,7 @@ def path_of(path: str, ref: str) -> str:
 
 
 def _page_of(payload: Mapping[str, Any], read_one: Callable[[Mapping[str, Any]], T]) -> _Page[T]:
-    listed = mappings(payload.get("data"))
+    listed = listed_in(payload)
     oldest = moment(listed[-1].get("created_at")) if listed else None
     has_more = bool(listed) and payload.get("has_more") is True
     last = name(listed[-1].get("id")) if has_more else ""

@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic_core import from_json
-
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected
 from turnmill_worker.http1.body import Body
+from turnmill_worker.providers.answers import payload_of
 from turnmill_worker.providers.batch_port import Answered, Line, Take
 from turnmill_worker.providers.failures import moment_in
 from turnmill_worker.providers.http import Incoming, RawAnswer
@@ -153,10 +152,5 @@ async def _lines(incoming: Incoming) -> AsyncIterator[bytes]:
 
 
 async def _read(line: bytes, read: ReadLine) -> Answered | None:
-    try:
-        said = from_json(line)
-    except ValueError:
-        return None
-    if not isinstance(said, dict):
-        return None
-    return await read(said)
+    said = payload_of(RawAnswer(200, {}, line))
+    return None if said is None else await read(said)

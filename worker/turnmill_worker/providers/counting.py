@@ -72,9 +72,9 @@ def most_cost(
 ) -> Decimal | None:
     """Return the most that such a call may cost, rounded up; None where nobody knows.
 
-    A part of the input may turn out to be dearer than the rest, in a cache, or cheaper; so may all
-    of the output, if it was thought; and a call may be served in the standard tier, though another
-    one was asked for, unless its vendor `serves_tier` whatever happens.
+    A part of the input may turn out to be dearer than the rest, in a cache, or cheaper, and so may
+    sound; so may all of the output, if it was thought; and a call may be served in the standard
+    tier, though another one was asked for, unless its vendor `serves_tier` whatever happens.
     """
     kinds, slot = [most], _slot()
     keeps = most.cache_write_tokens and not _is_kept_dearer(price, provider, model, slot)
@@ -82,6 +82,10 @@ def most_cost(
         tier = most.service_tier if serves_tier else ""
         told, said = most.input_tokens, most.output_tokens
         kinds.append(Usage(input_tokens=told, output_tokens=said, service_tier=tier))
+    if most.audio_tokens:
+        kinds += [replace(one, audio_tokens=0) for one in kinds]
+    if most.audio_output_tokens:
+        kinds += [replace(one, audio_output_tokens=0) for one in kinds]
     tiers = {one.service_tier for one in kinds}
     if any(_is_thought_dearer(price, provider, model, one, slot) for one in tiers):
         kinds += [replace(one, reasoning_tokens=one.output_tokens) for one in kinds]

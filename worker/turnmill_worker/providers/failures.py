@@ -18,6 +18,7 @@ from pydantic_core import from_json
 
 from turnmill.domain.errors import (
     MaybeSent,
+    NotSent,
     Overloaded,
     ProviderError,
     RateLimited,
@@ -34,7 +35,9 @@ BY_STATUS: Mapping[int, type[ProviderError]] = MappingProxyType(
     {
         408: MaybeSent,
         409: ThreadLocked,
+        425: NotSent,
         429: RateLimited,
+        499: MaybeSent,  # "we have hung up", and that is not so: somebody in between has
         503: Overloaded,
         529: Overloaded,  # Anthropic's own, for "overloaded"
     }
@@ -53,6 +56,7 @@ BY_CODE: Mapping[str, type[ProviderError]] = MappingProxyType(
         "overloaded_error": Overloaded,
         "rate_limit_error": RateLimited,
         "rate_limit_exceeded": RateLimited,
+        "request_body_timeout": NotSent,  # a 400 of Anthropic's: not all of it came in time
     }
 )
 
@@ -65,12 +69,15 @@ _OF_ACCOUNT = frozenset(
         "billing_error",
         "billing_hard_limit_reached",
         "billing_not_active",
+        "cmek_key_disabled",
+        "cmek_key_network_blocked",
         "contract_spend_limit_reached",
         "enforced_spend_limit_reached",
         "insufficient_credits",
         "insufficient_quota",
         "invalid_api_key",
         "organization_deactivated",
+        "organization_on_hold",
     }
 )
 _STATUSES_OF_ACCOUNT = frozenset({401, 402})
@@ -141,7 +148,8 @@ def error_of_status(
     """Return the error that an HTTP answer other than 2xx stands for.
 
     The first of the vendor's `codes` that is one decides before the status does:
-    `insufficient_quota` is a 429 that no waiting heals.
+    `insufficient_quota` is a 429 that no waiting heals. Where neither says that something passes,
+    both vendors' own header may, which their SDKs obey.
     """
     known = next((one for one in map(safe_code, codes) if one not in _SAYS_NOTHING), "")
     if known in _SAYS_LITTLE and status in _CODE_OF_STATUS:
@@ -155,6 +163,8 @@ def error_of_status(
         kind, known = Rejected, closed
     if kind is None:
         kind = MaybeSent if status >= 500 else Rejected
+        if kind is Rejected and headers.get("x-should-retry", "").lower() == "true":
+            kind = Rejected if status in _STATUSES_OF_ACCOUNT else NotSent
     of_account = status in _STATUSES_OF_ACCOUNT or known in _OF_ACCOUNT
     return kind(
         known or _CODE_OF_STATUS.get(status) or f"http_{status}",

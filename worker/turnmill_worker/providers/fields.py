@@ -58,6 +58,8 @@ def is_sound(usage: Usage) -> bool:
             and is_count(usage.cache_write_tokens)
             and is_count(usage.cache_write_1h_tokens)
             and is_count(usage.reasoning_tokens)
+            and is_count(usage.audio_tokens)
+            and is_count(usage.audio_output_tokens)
             and is_count(usage.searches)
             and type(usage.said) is tuple
             and type(usage.service_tier) is str

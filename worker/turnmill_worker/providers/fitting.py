@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from operator import is_
 from typing import Any
+
+from pydantic_core import from_json
 
 from turnmill.domain.content import (
     Audio,
@@ -53,11 +56,19 @@ def words(parts: Sequence[Part]) -> str:
 
 
 def item_of(native: Native) -> Any:
-    """Return a native item as it is sent; raises Rejected where it is no JSON."""
+    """Return a native item as it is sent; None for one that nobody can be; raises Rejected.
+
+    Some servers say what is no JSON to any other: NaN, half a character, objects deeper than
+    anybody reads. Sent back, it would have every later message of its session refused. What is no
+    JSON at all was changed in its row.
+    """
+    with suppress(ValueError):
+        return from_json(native.item, allow_inf_nan=False)
     try:
-        return json.loads(native.item)
+        json.loads(native.item)
     except (ValueError, RecursionError):
         raise Rejected(UnreadableRow.code, hint=UnreadableRow.hint) from None
+    return None
 
 
 def natives(parts: Iterable[Part], *, api: str) -> Iterator[Native]:

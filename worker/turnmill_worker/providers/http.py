@@ -360,12 +360,12 @@ async def _inflated(answer: Answer, *, most: int) -> bytes:
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
-    """Return the body as JSON; raises Rejected for what has no form there.
+    """Return the body as JSON, null for what is no number; raises Rejected for what has no form.
 
     Done by the provider, so that of a call in flight only these bytes are kept.
     """
     try:
-        return to_json(body)
+        return to_json(body, inf_nan_mode="null")
     except PydanticSerializationError as error:
         detail = type(error).__name__
     raise Rejected("unencodable", detail=detail)

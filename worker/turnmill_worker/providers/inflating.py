@@ -30,6 +30,8 @@ def inflated(wire: bytes, encodings: Sequence[str], *, most: int) -> bytes:
     """Return the body; raises TooLarge as soon as any step yields more than `most` bytes."""
     if len(encodings) > _MOST_ENCODINGS:
         raise Corrupt
+    if not wire:
+        return wire  # nothing was said, and so nothing packed
     for name in reversed(encodings):
         undo = _UNDO.get(name)
         if undo is None:
@@ -74,7 +76,9 @@ class Inflating:
 
     @property
     def is_whole(self) -> bool:
-        """Tell whether nothing of it is missing."""
+        """Tell whether nothing of it is missing; of nothing at all, nothing is."""
+        if self._stream is None and not self._begun:
+            return True
         return not self._name or (self._stream is not None and self._stream.eof)
 
     def _is_undone(self, wire: bytes) -> bool:

@@ -136,7 +136,7 @@ def _choice(given: Any) -> tuple[str, str]:
         kind = _AT_ANTHROPIC.get(str(given.get("type")), given.get("type"))
         if isinstance(name, str) and name:
             return "tool", name
-        if kind in _CHOICES:
+        if isinstance(kind, str) and kind in _CHOICES:
             return str(kind), ""
     raise setting_refused("tool_choice", "it must be auto, none, required, or name a tool")
 

@@ -30,6 +30,7 @@ _MILLION = 1_000_000
 #: US dollars per million tokens, but for `call` and `search`: for each.
 _RATES = (
     *("input", "cached", "cache_write", "cache_write_1h", "output", "reasoning"),
+    *("audio_input", "audio_output"),  # sound, where the model hears or speaks itself
     *("call", "search"),
     *("minute", "characters"),  # of sound; and per million of what is spoken
 )
@@ -221,6 +222,8 @@ def _rates(name: str, said: object) -> Rates:
         written_1h=dollars.get("cache_write_1h", written) / _MILLION,
         output=output / _MILLION,
         thought=dollars.get("reasoning", output) / _MILLION,
+        heard=dollars.get("audio_input", fresh) / _MILLION,
+        spoken=dollars.get("audio_output", output) / _MILLION,
         search=dollars.get("search"),
         minute=dollars.get("minute", Decimal(0)),
         character=dollars.get("characters", Decimal(0)) / _MILLION,

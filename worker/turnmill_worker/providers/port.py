@@ -95,6 +95,8 @@ class Usage:
     cache_write_tokens: int | None = 0  #: of the input, put in the vendor's cache: dearer
     cache_write_1h_tokens: int | None = 0  #: of those, the ones that are kept for an hour: dearer
     reasoning_tokens: int | None = 0  #: of the output, what the model has thought
+    audio_tokens: int | None = 0  #: of the input, sound that the model has heard itself: dearer
+    audio_output_tokens: int | None = 0  #: of the output, sound that it has spoken itself: dearer
     searches: int | None = 0  #: of the web, by the vendor itself; each has its price
     service_tier: str = ""  #: in which the vendor says it served the call; decides the price
     #: the parts of the vendor's answers that say so, as they came: kept to price the call anew

@@ -82,6 +82,8 @@ class Counts(NamedTuple):
     written_1h: int = 0  #: contained in `written`
     thought: int = 0  #: contained in `said`
     searches: int = 0
+    heard: int = 0  #: sound, contained in `told`
+    spoken: int = 0  #: the same in `said`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,8 @@ class Rates:
     written_1h: Decimal | None
     output: Decimal
     thought: Decimal
+    heard: Decimal | None = None  #: of sound, among what the model is told
+    spoken: Decimal | None = None  #: the same among what it says
     search: Decimal | None = None  #: for each
     minute: Decimal = Decimal(0)  #: of sound
     character: Decimal = Decimal(0)  #: that is spoken
@@ -116,6 +120,14 @@ class Rates:
             if self.search is None:
                 return None
             dear += self.search * counts.searches
+        for tokens, rate, plain in (
+            (counts.heard, self.heard, self.fresh),
+            (counts.spoken, self.spoken, self.output),
+        ):
+            if tokens:
+                if rate is None:
+                    return None
+                dear += (rate - plain) * tokens
         return (
             self.call
             + self.fresh * (counts.told - counts.cached - counts.written)
@@ -153,12 +165,15 @@ def counts_of(usage: Usage) -> Counts | None:
     searches, thought = usage.searches, usage.reasoning_tokens
     if told is None or said is None or cached is None or written is None or written_1h is None:
         return None
-    if searches is None or min(said, cached, written_1h, searches) < 0 or written_1h > written:
+    heard, spoken = usage.audio_tokens, usage.audio_output_tokens
+    if searches is None or heard is None or spoken is None:
         return None
-    if cached + written > told:
+    if min(said, cached, written_1h, searches, heard, spoken) < 0 or written_1h > written:
+        return None
+    if cached + written > told or heard > told or spoken > said:
         return None
     thought = thought if thought is not None and 0 <= thought <= said else 0
-    return Counts(told, said, cached, written, written_1h, thought, searches)
+    return Counts(told, said, cached, written, written_1h, thought, searches, heard, spoken)
 
 
 class _Terms(NamedTuple):
@@ -197,6 +212,10 @@ def _rates(terms: _Terms, _slot: int) -> Rates | None:
         written_1h=(cost(_MILLION, **kept_1h) - call) / _MILLION if _keeps(lists) else None,
         output=(cost(0, said=_MILLION) - call) / _MILLION,
         thought=(cost(0, said=_MILLION, thought=_MILLION) - call) / _MILLION,
+        heard=(cost(_MILLION, heard=_MILLION) - call) / _MILLION if _hears(lists) else None,
+        spoken=(cost(0, said=_MILLION, spoken=_MILLION) - call) / _MILLION
+        if _speaks(lists)
+        else None,
         search=(cost(0, searches=1000) - call) / 1000 if _searches(lists) else None,
     )
 
@@ -245,11 +264,21 @@ def _searches(lists: Any) -> bool:
     return lists.web_searches_kcount is not None
 
 
+def _hears(lists: Any) -> bool:
+    return lists.input_audio_mtok is not None
+
+
+def _speaks(lists: Any) -> bool:
+    return lists.output_audio_mtok is not None
+
+
 def _calculated(terms: _Terms, counts: Counts) -> Decimal | None:
     """Return the cost; None for what the list has no price of, and would take for nothing."""
     found = _asked(terms, counts)
     lists = found.model_price
     if (counts.searches and not _searches(lists)) or (counts.written_1h and not _keeps(lists)):
+        return None
+    if (counts.heard and not _hears(lists)) or (counts.spoken and not _speaks(lists)):
         return None
     return Decimal(found.total_price)
 
@@ -266,6 +295,8 @@ def _asked(terms: _Terms, counts: Counts) -> Any:
         cache_write_tokens=counts.written,
         cache_write_1h_tokens=counts.written_1h,
         output_reasoning_tokens=counts.thought,
+        input_audio_tokens=counts.heard,
+        output_audio_tokens=counts.spoken,
         web_searches=counts.searches,
     )
     # What no variant of the price is chosen by is passed over.

@@ -40,7 +40,8 @@ def of_openai(answer: Mapping[str, Any]) -> Usage:
         cached = _either(usage, "prompt_cache_hit_tokens", "cached_tokens")
     kept_long = mapping(of_input.get("cache_write_tokens_details")).get("ttl_12h_tokens")
     thought = count_if_any(of_output.get("reasoning_tokens"))
-    searched = mapping(mapping(answer.get("tool_usage")).get("web_search"))
+    tools = mapping(answer.get("tool_usage"))
+    searched, painted = mapping(tools.get("web_search")), mapping(tools.get("image_gen"))
     return Usage(
         input_tokens=told,
         output_tokens=_with_thoughts(usage, told=told, thought=thought),
@@ -48,8 +49,10 @@ def of_openai(answer: Mapping[str, Any]) -> Usage:
         cache_write_tokens=count_if_any(of_input.get("cache_write_tokens")),
         cache_write_1h_tokens=count_if_any(kept_long),
         reasoning_tokens=thought,
+        audio_tokens=count_if_any(of_input.get("audio_tokens")),
+        audio_output_tokens=count_if_any(of_output.get("audio_tokens")),
         searches=count_if_any(searched.get("num_requests")),
-        service_tier=tier(answer.get("service_tier")),
+        service_tier=_MIXED if _is_used(painted) else tier(answer.get("service_tier")),
         said=said_in(answer),
     )
 
@@ -62,7 +65,7 @@ def of_anthropic(answer: Mapping[str, Any]) -> Usage:
     for one in inner:
         if one.get("type") == _BESIDE:
             found = summed(found, _of_sums(one))
-    kinds = {one.get("type") for one in inner}
+    kinds = {text(one.get("type")) for one in inner}
     return Usage(
         input_tokens=found.input_tokens,
         output_tokens=found.output_tokens,
@@ -85,6 +88,8 @@ def summed(one: Usage, other: Usage) -> Usage:
         cache_write_tokens=total(one.cache_write_tokens, other.cache_write_tokens),
         cache_write_1h_tokens=total(one.cache_write_1h_tokens, other.cache_write_1h_tokens),
         reasoning_tokens=total(one.reasoning_tokens, other.reasoning_tokens),
+        audio_tokens=total(one.audio_tokens, other.audio_tokens),
+        audio_output_tokens=total(one.audio_output_tokens, other.audio_output_tokens),
         searches=total(one.searches, other.searches),
         service_tier=other.service_tier,
         said=(*one.said, *other.said),
@@ -109,6 +114,11 @@ def read_again(provider: str, said: Sequence[Mapping[str, Any]]) -> list[tuple[s
     """Return the model and usage of each call of an attempt; nothing where it cannot be read."""
     read = _AGAIN.get(provider)
     return [] if read is None else [(text(one.get("model")), read(one)) for one in said]
+
+
+def _is_used(model: Mapping[str, Any]) -> bool:
+    """Tell whether another model has told or said something, whose tokens are in no sums."""
+    return any(count_if_any(model.get(name)) != 0 for name in ("input_tokens", "output_tokens"))
 
 
 def _either(usage: Mapping[str, Any], one: str, other: str) -> Any:

@@ -13,12 +13,13 @@ from urllib.parse import quote, urlencode
 from turnmill.domain.content import Attached
 from turnmill.domain.errors import NotSent, ProviderError, Rejected
 from turnmill.domain.uploads import FILE_LOST, IN_FLIGHT, UPLOAD_WITHIN, begun_at, mark_in, name_in
-from turnmill_worker.providers.answers import read
+from turnmill_worker.providers.answers import listed_in, raise_untrue, read
+from turnmill_worker.providers.failures import error_object_of, raise_error_inside
 from turnmill_worker.providers.filling import chunks_of
 from turnmill_worker.providers.http import RawAnswer, Vendor
 from turnmill_worker.providers.multipart import FormFile, form
 from turnmill_worker.providers.port import Request, Uploaded
-from turnmill_worker.providers.untrusted import CLOCKS_APART, Unreadable, mappings, moment, name
+from turnmill_worker.providers.untrusted import CLOCKS_APART, Unreadable, mapping, moment, name
 
 #: The vendor deletes a file by itself after this, should nobody else have done so.
 KEPT_FOR = timedelta(days=30)
@@ -44,6 +45,9 @@ _ENDINGS: Mapping[str, str] = MappingProxyType(
         "text/markdown": "md",
     }
 )
+
+#: Codes of both vendors, where they have one for it.
+LOST = frozenset({"file_expired", "file_not_found", "image_file_not_found"})
 
 #: What a server says of an upload that it has no place for.
 UNSUPPORTED = "uploads_unsupported"
@@ -110,7 +114,9 @@ class VendorFiles:
 
     async def _delete(self, ref: str) -> None:
         answer = await self._vendor.call("DELETE", f"{self._api.path}/{quote(ref, safe='')}")
-        if answer.status >= 300 and answer.status not in _NO_SUCH_PATH | {410}:
+        if answer.accepted:
+            raise_untrue(answer)
+        elif answer.status not in _NO_SUCH_PATH | {410}:
             raise self._refusal(answer)
 
     async def files_of(self, mark: str) -> AsyncGenerator[Mapping[str, str]]:
@@ -140,8 +146,8 @@ class VendorFiles:
                 return
             if not answer.accepted:
                 raise self._refusal(answer)
-            page = await read(answer, lambda payload: payload)
-            yield mappings(page.get("data"))
+            page, listed = await read(answer, lambda payload: (payload, listed_in(payload)))
+            yield listed
             further = self._api.next_page(page)
             if not further:
                 return
@@ -161,8 +167,11 @@ def lost_file(answer: RawAnswer, request: Request) -> bool:
     if answer.status not in _GONE or not (request.uploaded or request.thread_ref):
         return False
     words = answer.body.decode(errors="replace")
-    named = any(ref in words for ref in request.uploaded.values())
-    return named or _GONE_WORDS.search(words) is not None
+    if any(ref in words for ref in request.uploaded.values()) or _GONE_WORDS.search(words):
+        return True
+    error = error_object_of(answer.body)
+    codes = {name(error.get("code")), name(mapping(error.get("details")).get("error_code"))}
+    return not LOST.isdisjoint(codes)
 
 
 def file_lost(error: ProviderError) -> NotSent:
@@ -173,6 +182,7 @@ def file_lost(error: ProviderError) -> NotSent:
 
 
 def _uploaded(payload: Mapping[str, Any]) -> Uploaded:
+    raise_error_inside(payload)
     ref = name(payload.get("id"))
     if not ref:
         raise Unreadable

@@ -1,7 +1,8 @@
 """Blocks of the Messages API, and the parts that they are here."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +18,7 @@ from turnmill_worker.providers.offering import (
     tool_choice_of,
 )
 from turnmill_worker.providers.pairing import (
+    NAME_MAX,
     NO_WORDS,
     Dialect,
     arguments_of,
@@ -37,6 +39,7 @@ _THINKING = frozenset({"redacted_thinking", "thinking"})
 _USES = frozenset({"mcp_tool_use", "server_tool_use"})
 #: What ends a message that was refused. It is kept beside it, and no block: see `refused`.
 REFUSAL = "refusal"
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 #: Of one reply. What is cited beyond is left out, not the words: a message has so many parts.
 _MOST_CITED = 300
 _CHOICES: Mapping[str, str] = {"required": "any"}
@@ -226,8 +229,8 @@ def _company(parts: Sequence[Part]) -> Sequence[Part]:
         item = items[place]
         if not isinstance(parts[place], Native) or place in pairs:
             stays = True
-        elif item.get("type") in _THINKING:
-            stays = bool(kept) and bool(text(item.get("signature")) or text(item.get("data")))
+        elif text(item.get("type")) in _THINKING:
+            stays = bool(kept) and _is_signed(item)
         else:
             stays = text(item.get("type")) not in ("", REFUSAL) and _half(item) is None
         if stays:
@@ -236,7 +239,8 @@ def _company(parts: Sequence[Part]) -> Sequence[Part]:
 
 
 def _cites(block: Mapping[str, Any]) -> bool:
-    return bool(mappings(block.get("citations")))
+    citations = mappings(block.get("citations"))
+    return bool(citations) and all(text(one.get("type")) for one in citations)
 
 
 def _words_cited(part: Part) -> str | None:
@@ -256,12 +260,25 @@ def _own(item: Any) -> Any:
     return {"type": "text", "text": item.get("text"), "citations": citations}
 
 
-def _half(item: Mapping[str, Any]) -> tuple[str, bool] | None:
-    """Return which pair a block is half of, and whether it is the use; None for any other."""
+def _is_signed(item: Mapping[str, Any]) -> bool:
+    if item.get("type") == "thinking":
+        return isinstance(item.get("thinking"), str) and bool(text(item.get("signature")))
+    return bool(text(item.get("data")))
+
+
+def _half(item: Mapping[str, Any]) -> tuple[Hashable, bool] | None:
+    """Return which pair a block is half of, and whether it is the use; None for any other.
+
+    Of a use that the vendor would not read, and of what has no name, there is no other half.
+    """
     kind = text(item.get("type"))
     if kind in _USES:
-        return text(item.get("id")), True
-    return (text(item.get("tool_use_id")), False) if kind.endswith("_tool_result") else None
+        said, called = text(item.get("id")), text(item.get("name"))
+        is_named = _ID.fullmatch(said) and _ID.fullmatch(called) and len(called) <= NAME_MAX
+        return said if is_named and isinstance(item.get("input"), dict) else object(), True
+    if not kind.endswith("_tool_result"):
+        return None
+    return text(item.get("tool_use_id")) or object(), False
 
 
 _DIALECT = Dialect(api=API, id_max=64, part_of=_part_of, company=_company)

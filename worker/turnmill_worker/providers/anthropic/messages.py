@@ -58,14 +58,17 @@ _FINISH = MappingProxyType(
         "max_tokens": "length",
         "model_context_window_exceeded": "context_full",
         "pause_turn": "length",
+        "compaction": "length",
         "tool_use": "stop",  # by the vendor's word; there is no call in it
         "refusal": "refusal",
     }
 )
 
 
+#: Of a message that is to go on: after long searches, or once what was said before is summed up.
+_PAUSES = frozenset({"compaction", "pause_turn"})
 #: A call in a reply that was cut off, or taken back, is none.
-_CUT = frozenset({"max_tokens", "model_context_window_exceeded", "pause_turn", "refusal"})
+_CUT = _PAUSES | {"max_tokens", "model_context_window_exceeded", "refusal"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +169,7 @@ def _given(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def pause_in(payload: Mapping[str, Any], *, before: Paused | None) -> Paused | None:
     """Return all that was said until now where the vendor has paused; None where it has not."""
-    if payload.get("error") or payload.get("stop_reason") != "pause_turn":
+    if payload.get("error") or text(payload.get("stop_reason")) not in _PAUSES:
         return None
     content, usage = _all_said(payload, before)
     return Paused(content=content, usage=usage)

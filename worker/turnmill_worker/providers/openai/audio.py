@@ -14,6 +14,7 @@ from openai import AsyncOpenAI
 from turnmill.domain.content import Audio
 from turnmill.domain.errors import KeyMissing, MaybeSent
 from turnmill_worker.providers.answers import id_in, read
+from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.http import (
     DEFAULT_TIMEOUT,
     Incoming,
@@ -133,6 +134,7 @@ class OpenAITranscriber(_OfAccount):
             raise refusal_of(answer)
 
         def transcript(payload: Mapping[str, Any]) -> Transcript:
+            raise_error_inside(payload)
             text = payload.get("text")
             if not isinstance(text, str):
                 raise Unreadable

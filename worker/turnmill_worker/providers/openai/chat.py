@@ -1,5 +1,6 @@
 """Chat completions: `POST /chat/completions`, for servers that speak nothing newer."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -71,7 +72,7 @@ _SETTINGS: Mapping[str, tuple[Mapping[str, str], frozenset[str]]] = MappingProxy
 )
 
 #: They refuse the older name of `max_output_tokens`, which servers of others may know alone.
-_THINKING = ("gpt-5", "o1", "o3", "o4")
+_THINKING = re.compile(r"gpt-([5-9]|[1-9]\d)|o\d")
 
 _RESERVED = TOOLS | {"messages", "model", "n", "store", "stream", "stream_options"}
 
@@ -90,7 +91,7 @@ def body_of(request: Request) -> dict[str, Any]:
     """Return the JSON body; `max_output_tokens` goes by a name of its own here."""
     body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     if "max_output_tokens" in body:
-        newer = request.model.startswith(_THINKING)
+        newer = _THINKING.match(request.model)
         body["max_completion_tokens" if newer else "max_tokens"] = body.pop("max_output_tokens")
     for setting, (known, fields) in _SETTINGS.items():
         _put_as(body, setting, known=known, fields=fields)
@@ -131,6 +132,11 @@ def _put_as(
     for field, here in known.items():
         if given.get(field) is not None:
             body.setdefault(here, given[field])
+
+
+def speaks(request: Request) -> bool:
+    """Tell whether the session asks for a sound of the model's own."""
+    return "audio" in str(request.settings.get("modalities") or "")
 
 
 def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
@@ -187,8 +193,13 @@ def _citations(message: Mapping[str, Any]) -> list[Native]:
 
 
 def _said(message: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what the model says, and its refusal; some servers send parts where a text was."""
+    """Return what the model says, and its refusal; some servers send parts where a text was.
+
+    Of a sound that it has spoken these are the words.
+    """
     content, refusal = message.get("content"), text(message.get("refusal"))
+    if not content and (spoken := text(mapping(message.get("audio")).get("transcript"))):
+        return spoken, refusal
     if isinstance(content, str):
         return text(content), refusal
     if isinstance(content, list | dict):

@@ -12,10 +12,11 @@ from turnmill.domain.adoption import CONVERSATION
 from turnmill.domain.content import Message
 from turnmill.domain.errors import NotSent, ProviderError, Rejected, ThreadLocked
 from turnmill.domain.ids import SessionId
-from turnmill_worker.providers.answers import payload_of
+from turnmill_worker.providers.answers import listed_in, payload_of, raise_untrue
+from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.http import RawAnswer, Vendor, encoded
 from turnmill_worker.providers.openai.adopted import EARLIER, messages_of
-from turnmill_worker.providers.untrusted import mappings, name
+from turnmill_worker.providers.untrusted import Unreadable, mappings, name
 
 PATH = "conversations"
 _RESPONSES = "responses"
@@ -50,6 +51,7 @@ async def begin(vendor: Vendor, session_id: SessionId, *, refusal: Refusal) -> s
     """
     body = encoded({"metadata": {"turnmill_session": str(session_id)}})
     payload = _taken(await vendor.call("POST", PATH, body), refusal)
+    raise_error_inside(payload)
     ref = name(payload.get("id"))
     if not is_conversation(ref):
         raise Rejected("unreadable_reply", detail="a conversation without an id")
@@ -138,7 +140,7 @@ class _Reading:
                 if n == 0 or error.error_code != NOT_FOUND:
                     raise
                 return False  # the vendor has forgotten what was before
-            if response.get("status") in _AT_WORK:
+            if name(response.get("status")) in _AT_WORK:
                 raise ThreadLocked("thread_in_progress")  # what it will say is not there yet
             taken = len(self.items)
             for one in reversed(mappings(response.get("output"))):
@@ -186,12 +188,18 @@ def _taken(answer: RawAnswer, refusal: Refusal) -> Mapping[str, Any]:
 
 
 def _gone(answer: RawAnswer, refusal: Refusal) -> None:
-    if not answer.accepted and answer.status != 404:
+    if answer.accepted:
+        raise_untrue(answer)
+    elif answer.status != 404:
         raise refusal(answer)
 
 
 def _data(page: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return mappings(page.get("data"))
+    try:
+        return listed_in(page)
+    except Unreadable:
+        error = Rejected("unreadable_reply", detail="a page without a list")
+    raise error
 
 
 def _items_of(path: str, ref: str, kind: str, *, after: str = "") -> str:

@@ -82,7 +82,7 @@ def parts_of(output: Sequence[Mapping[str, Any]], *, keep: bool, called: bool) -
     keep = keep and all(map(_can_return, output))  # none without the reasoning that it belongs to
     found: list[Part] = []
     for item in output:
-        kind = item.get("type")
+        kind = text(item.get("type"))
         if kind == "message":
             words = _joined_of([item], "text" if said else "refusal", strict=False)
             found += [Text(words)] if words else []
@@ -188,7 +188,10 @@ def _as_one(parts: list[Part]) -> list[Part]:
 
 def _can_return(item: Mapping[str, Any]) -> bool:
     """Tell whether it means something to a vendor that has not stored it."""
-    return item.get("type") != "reasoning" or bool(text(item.get("encrypted_content")))
+    if item.get("type") != "reasoning":
+        return True
+    is_whole = text(item.get("id")) and isinstance(item.get("summary"), list)
+    return bool(is_whole and text(item.get("encrypted_content")))
 
 
 def _part_of(item: Mapping[str, Any]) -> Part | None:

@@ -24,8 +24,8 @@ from turnmill.domain.content import (
 )
 from turnmill.domain.errors import KeyMissing, ProviderError, Rejected
 from turnmill.settings import batch_window
-from turnmill_worker.providers.answers import id_in, read, tokens_in
-from turnmill_worker.providers.attached import refuse_too_much
+from turnmill_worker.providers.answers import id_in, raise_untrue, read, tokens_in
+from turnmill_worker.providers.attached import hears, refuse_too_much
 from turnmill_worker.providers.counting import input_bound, output_bound
 from turnmill_worker.providers.filling import filled
 from turnmill_worker.providers.http import RawAnswer, Vendor, encoded, headers_of
@@ -141,6 +141,8 @@ class OpenAIProvider:
             input_tokens=told,
             output_tokens=said,
             cache_write_tokens=told,
+            audio_tokens=told if hears(request) else 0,
+            audio_output_tokens=said if chat.speaks(request) else 0,
             service_tier=_TIERS.get(asked, asked),
         )
 
@@ -217,7 +219,9 @@ class OpenAIProvider:
             await conversations.delete(self._vendor, thread_ref, refusal=refusal_of)
         elif thread_ref:
             answer = await self._vendor.call("DELETE", _path_of(thread_ref))
-            if answer.status >= 300 and answer.status != 404:
+            if answer.accepted:
+                raise_untrue(answer)
+            elif answer.status != 404:
                 raise refusal_of(answer)
 
     async def aclose(self) -> None:
@@ -245,10 +249,7 @@ class OpenAIProvider:
         except ProviderError as error:
             if events.id and is_stored(request):
                 error.kept = error.kept or (events.id,)
-            lost = lost_in(error) if request.thread_ref else None
-            if lost is None:
-                raise
-        raise lost  # out here, so that what the vendor said is not chained to it
+            raise
 
     async def _send_chat(self, request: Request, told: Told | None) -> Done:
         choice(request.settings, "thread", among=("client",))
@@ -279,7 +280,14 @@ async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T])
             payload, chain=stored, request_id=request_id, offered=offered, thread=thread
         )
 
-    return await read(answer, read_as, request_id=REQUEST_ID)
+    try:
+        return await read(answer, read_as, request_id=REQUEST_ID)
+    except ProviderError as error:
+        lost = lost_in(error, request)
+        if lost is None:
+            raise
+        lost.kept = error.kept
+    raise lost  # out here, so that what the vendor said is not chained to it
 
 
 def _path_of(response_id: str) -> str:

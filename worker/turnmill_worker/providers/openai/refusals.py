@@ -7,7 +7,8 @@ from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.http import RawAnswer
 from turnmill_worker.providers.openai.conversations import is_conversation
 from turnmill_worker.providers.port import Request
-from turnmill_worker.providers.vendor_files import file_lost, lost_file
+from turnmill_worker.providers.untrusted import name
+from turnmill_worker.providers.vendor_files import LOST, file_lost, lost_file
 
 #: The header that holds the vendor's id of a request.
 REQUEST_ID = "x-request-id"
@@ -42,18 +43,24 @@ def refused(answer: RawAnswer, request: Request) -> ProviderError:
     error = refusal_of(answer, thread_ref=request.thread_ref)
     if not lost_file(answer, request):
         return error
+    return _without_file(error, request) or error
+
+
+def lost_in(error: ProviderError, request: Request) -> ProviderError | None:
+    """Return the loss of the thread, or of a file, that an error inside an answer tells of."""
+    if error.error_code in LOST:
+        return _without_file(error, request)
+    if not request.thread_ref or error.error_code not in _LOST_CODES:
+        return None
+    return ThreadLost(error.error_code, detail=error.detail, request_id=error.request_id)
+
+
+def _without_file(error: ProviderError, request: Request) -> ProviderError | None:
     if request.uploaded:
         return file_lost(error)
     if request.thread_ref:
         return ThreadLost(FILE_LOST, detail=error.detail, request_id=error.request_id)
-    return error
-
-
-def lost_in(error: ProviderError) -> ThreadLost | None:
-    """Return the loss of a thread that an error inside an answer tells of, or None."""
-    if error.error_code not in _LOST_CODES:
-        return None
-    return ThreadLost(error.error_code, detail=error.detail, request_id=error.request_id)
+    return None
 
 
 def _lost_code(error: ProviderError, thread_ref: str) -> str:
@@ -70,7 +77,7 @@ def _is_about_thread(answer: RawAnswer, thread_ref: str) -> bool:
     as a fault of `input` without a code: what the turn itself put there would have one.
     """
     error = error_object_of(answer.body)
-    code, param = error.get("code") or "", error.get("param")
+    code, param = str(error.get("code") or ""), name(error.get("param"))
     if code in _LOST_CODES or param in _OF_THREADS:
         return True
     if code not in _NO_CODE:

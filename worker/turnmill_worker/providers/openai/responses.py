@@ -158,7 +158,12 @@ def reply_of(
 
 
 def used_by(payload: Mapping[str, Any]) -> Done | None:
-    """Return what a response that was stopped had used; None where it does not say so."""
+    """Return what a response that was stopped had used; None where it does not say so.
+
+    Raises the error that is answered in its place.
+    """
+    if not payload.get("status"):
+        raise_error_inside(payload)
     if not mapping(payload.get("usage")):
         return None
     return Done(text="", usage=of_openai(payload), model=name(payload.get("model")))

@@ -5,9 +5,9 @@ import binascii
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from turnmill.domain.errors import MaybeSent
+from turnmill.domain.errors import MaybeSent, ProviderError, Rejected
 from turnmill_worker.providers.answers import payload_of
-from turnmill_worker.providers.failures import error_of_inside
+from turnmill_worker.providers.failures import error_of_inside, raise_error_inside, words_of_body
 from turnmill_worker.providers.http import Incoming, RawAnswer
 from turnmill_worker.providers.port import Usage
 from turnmill_worker.providers.sse import Event, Events
@@ -42,6 +42,26 @@ def usage_of(spoken: Sequence["Spoken"]) -> Usage:
     )
 
 
+async def _as_they_are(incoming: Incoming) -> AsyncIterator[bytes]:
+    if _is_json(incoming.headers):
+        raise _no_sound((await incoming.document(b"")).body)
+    while piece := await incoming.next():
+        yield piece
+
+
+def _is_json(headers: Mapping[str, str]) -> bool:
+    return "json" in headers.get("content-type", "").lower()
+
+
+def _no_sound(body: bytes) -> ProviderError:
+    """Return what was said where a sound should be, though the status is a 2xx."""
+    try:
+        raise_error_inside(payload_of(RawAnswer(200, {}, body)) or {})
+    except ProviderError as error:
+        return error
+    return Rejected("unreadable_reply", detail=words_of_body(body))
+
+
 class Spoken:
     """One answer of `/v1/audio/speech`."""
 
@@ -54,7 +74,7 @@ class Spoken:
     async def pieces(self, incoming: Incoming) -> AsyncIterator[bytes]:
         """Yield the sound. Raises MaybeSent where its last event is missing."""
         if not incoming.says_stream:
-            while piece := await incoming.next():
+            async for piece in _as_they_are(incoming):
                 yield piece
             return
         self._tells = True
@@ -73,6 +93,8 @@ class Spoken:
         if "event-stream" not in answer.headers.get("content-type", "").lower():
             if not answer.body or not answer.framed:
                 raise MaybeSent("truncated")
+            if _is_json(answer.headers):
+                raise _no_sound(answer.body)
             return answer.body
         self._tells = True
         events = Events(most=_EVENT_MAX)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic_core import from_json
+
 from turnmill_worker.http1.failures import TooLarge
 from turnmill_worker.providers.port import Usage
 from turnmill_worker.providers.streaming import Size, Told
@@ -44,7 +46,7 @@ class ResponseEvents:
             self._add(event, told)
         elif kind in _LAST:
             self._end(mapping(event.get("response")))
-        elif kind == "error" or (event.get("error") and "response" not in event):
+        elif kind == "error" or _has_failed(event):
             self.payload = {"error": mapping(event.get("error")) or {**event, "type": ""}}
         elif kind == "response.output_item.done":
             self._size.add(size)
@@ -187,14 +189,17 @@ class ChatEvents:
             into[key] = _Pieces(value)
 
     def _merge_list(self, into: dict[str, Any], key: str, given: list[Any], *, depth: int) -> None:
-        """Merge parts by their index; those without one follow one another."""
+        """Merge parts by their index; those without one follow one another.
+
+        Some servers give every call the same.
+        """
         there = into.get(key)
         parts = into[key] = there if isinstance(there, list) else []
         for one in given:
             self._size.add(64)
             index = one.get("index") if isinstance(one, dict) else None
             known = _part(parts, index) if index is not None else None
-            if known is None:
+            if known is None or _begins_another(known, one):
                 known = {} if isinstance(one, dict) else one
                 parts.append(known)
             if isinstance(one, dict):
@@ -206,6 +211,16 @@ class _Pieces:
 
     def __init__(self, piece: str) -> None:
         self.all = [piece]
+
+    @property
+    def are_an_object(self) -> bool:
+        """Tell whether they are the JSON of one, so that nothing can follow."""
+        if not self.all[-1].rstrip().endswith("}"):
+            return False  # most do not
+        try:
+            return isinstance(from_json("".join(self.all)), dict)
+        except ValueError:
+            return False
 
 
 def _whole(value: Any) -> Any:
@@ -243,6 +258,23 @@ def _part(parts: list[Any], index: object) -> dict[str, Any] | None:
         if isinstance(one, dict) and one.get("index") == index:
             return one
     return None
+
+
+def _has_failed(event: Mapping[str, Any]) -> bool:
+    """Tell whether the response has, and not a part of it, such as a call: the last event says."""
+    kind = event.get("type") or ""
+    is_of_part = kind.startswith("response.") and kind.endswith(".failed")
+    return bool(event.get("error")) and "response" not in event and not is_of_part
+
+
+def _begins_another(call: Mapping[str, Any], delta: Mapping[str, Any]) -> bool:
+    """Tell whether a delta begins a call of its own, though it has the index of a whole one."""
+    known, more = mapping(call.get("function")), mapping(delta.get("function"))
+    if not (known.get("name") and more.get("name")):
+        return False
+    given, new = call.get("id"), delta.get("id")
+    is_told = bool(new != given if new and given else more.get("arguments"))
+    return is_told and isinstance(said := known.get("arguments"), _Pieces) and said.are_an_object
 
 
 def _is_error(event: Mapping[str, Any]) -> bool:
