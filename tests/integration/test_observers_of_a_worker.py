@@ -1,8 +1,6 @@
 """Observers of real workers: told of every ending, in order, and again after a kill."""
 
-import os
 import signal
-import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import steps
+from tests import steps, workers
+from tests.workers import Worker
 from turnmill import Client
 from turnmill.store.database import Database
-from turnmill_worker.stack.celery_parts import command_of
 from turnmill_worker.stack.process import wait_until
 
 SOON = timedelta(seconds=40)
@@ -46,22 +44,14 @@ class Stage:
     env: dict[str, str]
     client: Client
     store: Database
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
 
     @property
     def notes(self) -> Path:
         return self.folder / "notes"
 
-    def start(self) -> subprocess.Popen[bytes]:
-        options = ("--concurrency=20", "--without-mingle", "--without-gossip")
-        with (self.folder / "worker.log").open("ab") as log:
-            worker = subprocess.Popen(
-                command_of("worker", *options, app="turnmill_worker.app"),
-                env=self.env,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-            )
+    def start(self) -> Worker:
+        worker = workers.start(self.folder, self.env, "--concurrency=20", "--without-gossip")
         self.workers.append(worker)
         return worker
 
@@ -78,7 +68,7 @@ class Stage:
 @pytest.fixture
 def stage(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
     (tmp_path / "noting.py").write_text(textwrap.dedent(NOTING))
-    env = os.environ | {
+    env = {
         "TURNMILL_DATABASE_URL": database_url,
         "TURNMILL_BROKER_URL": broker_url,
         "TURNMILL_OBSERVERS": "log,note=noting:make",
@@ -92,9 +82,7 @@ def stage(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]
     with Client(database_url=database_url, broker_url=broker_url) as client:
         stage = Stage(tmp_path, env, client, store)
         yield stage
-    for worker in stage.workers:
-        worker.send_signal(signal.SIGTERM)
-    assert {worker.wait(timeout=30) for worker in stage.workers} <= {0, -signal.SIGKILL}
+    workers.stop(*stage.workers)
     steps.assert_sound(store)
     store.close()
 
