@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Text, type_coerce, update
 
-from tests import steps
 from tests.connections.certificates import make_certificates
 from tests.integration.test_webhooks import answered, created, hurry, listening, log, now, until
 from tests.keyed import encrypted
@@ -32,14 +31,6 @@ pytestmark = pytest.mark.anyio
 
 REQUEST = Signed({"webhook-id": "msg_1"}, b"{}")
 HERE = ["127.0.0.0/8"]
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    steps.assert_sound(database)
-    database.close()
 
 
 @asynccontextmanager

@@ -42,13 +42,6 @@ WAYS = ["blocking", "asyncio"]
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def turn(database_url: str) -> Iterator[Turn]:
     """A turn that no worker will answer."""
     with Client(database_url=database_url) as client:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,14 +32,6 @@ pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_" + "QUJD" * 11
 OTHER = "whsec_" + "REVG" * 11
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    steps.assert_sound(database)
-    database.close()
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,9 @@ from tests.batch_clients import batches_of
 from turnmill.domain.errors import InvalidBatchFile
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.schema.revision import create_all
 from turnmill.sync.batches import Batches
 
 Write = Callable[..., Path]
-
-
-@pytest.fixture
-def store() -> Iterator[Database]:
-    database = Database("sqlite://")
-    with database.begin() as conn:
-        create_all(conn)
-    yield database
-    database.close()
 
 
 @pytest.fixture

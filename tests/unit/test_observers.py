@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +23,6 @@ from turnmill.store.nouns import event_log, events, reading, sessions
 from turnmill.store.nouns.subscribing import subscribe
 from turnmill.store.rules.happenings import observe
 from turnmill.store.schema.event_tables import events as event_rows
-from turnmill.store.schema.revision import create_all
 from turnmill_worker.observers import Event, Observer, registered
 from turnmill_worker.observers.reader import Pace, Reader
 from turnmill_worker.observers.registered import Named
@@ -34,15 +33,6 @@ QUICK = timedelta(milliseconds=10)
 PACE = Pace(
     timeout=timedelta(seconds=5), lease=timedelta(seconds=10), poll=QUICK, again=QUICK, most_tries=3
 )
-
-
-@pytest.fixture
-def store() -> Iterator[Database]:
-    database = Database("sqlite://")
-    with database.begin() as conn:
-        create_all(conn)
-    yield database
-    database.close()
 
 
 def answered(store: Database, count: int = 3) -> SessionId:
