@@ -1,7 +1,6 @@
 """Sessions at the stand-in for OpenAI, from `send` to what it holds of them."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -41,13 +40,6 @@ def start(client: Client, **options: Any) -> SessionId:
 def ask(client: Client, session: SessionId, text: str, **options: Any) -> Reply:
     turn: Turn = client.send(session, text, **options)
     return turn.result(timeout=WAIT)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
 
 
 def conversation(vendor: Vendor) -> str:

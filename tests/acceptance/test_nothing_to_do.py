@@ -9,7 +9,7 @@ import pytest
 
 from tests import rows, stepping, steps
 from tests.acceptance.terminal import Terminal
-from tests.falling_back import until
+from tests.waiting import until
 from turnmill import Client, LimitNotFound, Settings
 from turnmill.cli import cli
 from turnmill.domain.states import ToolCallState

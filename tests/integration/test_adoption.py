@@ -16,9 +16,9 @@ from tests.openai_sessions import (
     sound_client,
     start,
     store_of,
-    until,
     words_of,
 )
+from tests.waiting import until
 from turnmill import CannotAdopt, Client, Conflict, InvalidInput, SessionRecord, TurnFailed
 from turnmill_worker.layers import thread_lost
 

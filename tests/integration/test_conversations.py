@@ -21,9 +21,9 @@ from tests.openai_sessions import (
     sound_client,
     start,
     store_of,
-    until,
     words_of,
 )
+from tests.waiting import until
 from turnmill import Client, InvalidInput, TurnCancelled, TurnFailed
 from turnmill.show.turn_view import as_document, look_at, print_view
 from turnmill.store.database import Database

@@ -2,7 +2,7 @@
 
 import signal
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests import steps, workers
+from tests.waiting import until
 from tests.workers import Worker
 from turnmill import Client
 from turnmill.store.database import Database
-from turnmill_worker.stack.process import wait_until
 
 SOON = timedelta(seconds=40)
 
@@ -87,10 +87,6 @@ def stage(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]
     store.close()
 
 
-def comes(condition: Callable[[], bool]) -> None:
-    assert wait_until(condition, timeout=SOON)
-
-
 @pytest.mark.long
 def test_an_observer_is_told_of_every_ending_and_again_after_a_kill(stage: Stage) -> None:
     client, session = stage.client, stage.client.sessions.create(user_id="ada", provider="mock")
@@ -100,11 +96,11 @@ def test_an_observer_is_told_of_every_ending_and_again_after_a_kill(stage: Stage
     last = client.send(session, "answered")
     stage.trap(session.id, 2)
     fallen = stage.start()
-    comes(lambda: fallen.poll() is not None)
+    until(lambda: fallen.poll() is not None)
     assert fallen.returncode == -signal.SIGKILL
     stage.start()
     last.result(timeout=40)
-    comes(lambda: (("turn.succeeded", 3)) in stage.told(session.id))
+    until(lambda: (("turn.succeeded", 3)) in stage.told(session.id))
     told = stage.told(session.id)
     assert told.count(("turn.expired", 2)) == 2  # and at most what came just before with it
     assert told[0] == ("turn.cancelled", 1) and told[-1] == ("turn.succeeded", 3)
@@ -119,11 +115,11 @@ def test_two_workers_one_of_which_is_killed_skip_nothing_and_keep_the_order(stag
     sessions = [client.sessions.create(user_id="ada", provider="mock") for _ in range(6)]
     first, _ = stage.start(), stage.start()
     turns = [client.send(session, "hello") for _ in range(10) for session in sessions]
-    comes(lambda: len(stage.told(sessions[0].id)) > 2)
+    until(lambda: len(stage.told(sessions[0].id)) > 2)
     first.kill()
     for turn in turns:
         turn.result(timeout=60)
-    comes(lambda: all(stage.told(one.id)[-1:] == [("turn.succeeded", 10)] for one in sessions))
+    until(lambda: all(stage.told(one.id)[-1:] == [("turn.succeeded", 10)] for one in sessions))
     for session in sessions:
         numbers = [n for _, n in stage.told(session.id)]
         assert set(numbers) == set(range(1, 11)) and never_ahead(numbers)

@@ -12,7 +12,8 @@ from tests.doubles.both_vendors import BothVendors
 from tests.doubles.on_a_thread import Vendor
 from tests.doubles.openai_audio import AudioDouble
 from tests.doubles.openai_requests import KEY
-from tests.openai_sessions import WAIT, sound_client, until
+from tests.openai_sessions import WAIT, sound_client
+from tests.waiting import until
 from turnmill import Audio, Client, File, Image, Text
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
