@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 
 from tests import steps
 from tests.doubles.on_a_thread import Vendor
+from tests.doubles.openai_server import KEY, OpenAIDouble
 from turnmill import Client, Reply, Turn
 from turnmill.domain.ids import SessionId
 from turnmill.store import kept
@@ -25,6 +27,18 @@ def sound_client() -> Iterator[Client]:
     with memory_client() as client:
         yield client
         steps.assert_sound(store_of(client))
+
+
+@contextmanager
+def vendor_at_hand(monkeypatch: pytest.MonkeyPatch, *double: OpenAIDouble) -> Iterator[Vendor]:
+    """Give a stand-in which this process takes for OpenAI, and has a key of."""
+    vendor = Vendor(*double)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", vendor.double.base_url)
+    try:
+        yield vendor
+    finally:
+        vendor.stop()
 
 
 def store_of(client: Client) -> Database:

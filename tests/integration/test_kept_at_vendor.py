@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from tests import steps
 from tests.doubles.on_a_thread import Vendor
-from tests.doubles.openai_server import KEY
+from tests.openai_sessions import vendor_at_hand
 from tests.waiting import until
 from turnmill import Client, TurnCancelled, TurnExpired, TurnFailed, TurnState
 from turnmill.domain.ids import SessionId
@@ -29,11 +29,8 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
-    vendor = Vendor()
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_BASE_URL", vendor.double.base_url)
-    yield vendor
-    vendor.stop()
+    with vendor_at_hand(monkeypatch) as vendor:
+        yield vendor
 
 
 @pytest.fixture
