@@ -24,10 +24,10 @@ def paused() -> Verb[Pauses]:
 
 def pause(*, lane: str | None, provider: str | None, force: object) -> Verb[bool]:
     """Start none of these turns any more; False where that is so already."""
-    named, is_known = _named(lane, provider), yes_or_no(force, name="force")
+    named, is_forced = _named(lane, provider), yes_or_no(force, name="force")
 
     def on(conn: Connection) -> Effect[bool]:
-        if provider is not None and not is_known:
+        if provider is not None and not is_forced:
             refuse_unknown(conn, provider)
         done = [pause_rows.pause(conn, kind=kind, name=name) for kind, name in named]
         return Effect(any(done), changed=any(done))

@@ -37,10 +37,10 @@ def set_limit(
             hint="requests_per_minute=600, tokens_per_minute=… or concurrent=…; remove takes away",
         )
 
-    is_known = yes_or_no(force, name="force")
+    is_forced = yes_or_no(force, name="force")
 
     def on(conn: Connection) -> Effect[LimitRecord]:
-        if not is_known:
+        if not is_forced:
             refuse_unknown(conn, key.provider)
         record = rows.set_limit(conn, key, **says)
         figures = {name: one for name, one in says.items() if one is not None}
