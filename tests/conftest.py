@@ -76,6 +76,13 @@ def _what_is_left_open_is_told_where_it_was_opened() -> Iterator[None]:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run on asyncio alone, as workers do, whichever other loops are installed here."""
+    loop: str = request.param
+    return loop
+
+
 TEMPLATE = "turnmill_template"
 #: Versions of Postgres that can be told how slow a password is to guess, and to copy by file.
 _WITH_ITERATIONS, _WITH_CLONES = 160_000, 180_000

@@ -1,6 +1,5 @@
 """Sessions whose vendor fails and whose other one answers, for tests of who does."""
 
-import time
 from typing import Any
 
 from sqlalchemy import exists, select
@@ -30,10 +29,3 @@ def who(reply: Reply) -> list[str | None]:
 def owed(client: Client) -> bool:
     with client._executor.database.begin() as conn:
         return conn.scalar(select(exists().where(kept_refs.c.due_at.is_not(None)))) or False
-
-
-def until(holds: Any) -> None:
-    deadline = time.monotonic() + WAIT
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -97,6 +97,8 @@ class Waited:
 
 
 class YieldsNonsense:
+    """Can be awaited, and the event loop quotes what it yields."""
+
     def __await__(self) -> Generator[Any, Any, Any]:
         yield SECRET
         return Done(text="never")
@@ -163,6 +165,7 @@ NO_ANSWER: Mapping[str, Callable[[], Any]] = {
     "dict": lambda: {"text": SECRET},
     "class": lambda: Done,
     "Unspeakable": Unspeakable,
+    "YieldsNonsense": YieldsNonsense,
     "generator": a_generator,
     "async generator": some_pieces,
     "parts None of text": lambda: Done(parts=[Text(None)]),  # type: ignore[arg-type]

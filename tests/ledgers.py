@@ -54,6 +54,7 @@ def spoken_of(past: Sequence[Message], compactions: Sequence[NewCompaction]) -> 
 class FakeLedger:
     """Gives every claim that is asked for, and keeps what it was told."""
 
+    past: Sequence[Message] = field(default_factory=lambda: SAID)  #: of the session of every claim
     claimed: list[TurnId] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
     kept_late: list[Settlement] = field(default_factory=list)
@@ -90,15 +91,15 @@ class FakeLedger:
     async def history(self, session_id: SessionId) -> StoredHistory:
         if self.away:
             raise StoreUnavailable
-        return stored(SAID)
+        return stored(self.past)
 
     async def history_after(self, session_id: SessionId) -> StoredHistory:
-        now = spoken_of(SAID, self.compactions)
+        now = spoken_of(self.past, self.compactions)
         first = [] if now.summary is None else [opening(now.summary)]
         return stored([*first, *(one for turn in now.turns for one in turn.messages)])
 
     async def spoken(self, session_id: SessionId) -> Spoken:
-        return spoken_of(SAID, self.compactions)
+        return spoken_of(self.past, self.compactions)
 
     async def keep_compaction(self, claim: Claim, made: NewCompaction) -> bool:
         self.compactions.append(made)

@@ -1,15 +1,16 @@
 """Sessions at the stand-in for OpenAI, from `send` to what it holds of them."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 
 from tests import steps
 from tests.doubles.on_a_thread import Vendor
+from tests.doubles.openai_server import KEY, OpenAIDouble
 from turnmill import Client, Reply, Turn
 from turnmill.domain.ids import SessionId
 from turnmill.store import kept
@@ -28,6 +29,18 @@ def sound_client() -> Iterator[Client]:
         steps.assert_sound(store_of(client))
 
 
+@contextmanager
+def vendor_at_hand(monkeypatch: pytest.MonkeyPatch, *double: OpenAIDouble) -> Iterator[Vendor]:
+    """Give a stand-in which this process takes for OpenAI, and has a key of."""
+    vendor = Vendor(*double)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", vendor.double.base_url)
+    try:
+        yield vendor
+    finally:
+        vendor.stop()
+
+
 def store_of(client: Client) -> Database:
     """Return the store behind a client."""
     return client._executor.database
@@ -41,13 +54,6 @@ def start(client: Client, **options: Any) -> SessionId:
 def ask(client: Client, session: SessionId, text: str, **options: Any) -> Reply:
     turn: Turn = client.send(session, text, **options)
     return turn.result(timeout=WAIT)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
 
 
 def conversation(vendor: Vendor) -> str:

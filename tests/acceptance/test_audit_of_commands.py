@@ -1,17 +1,16 @@
 """What an operator does by a command is written down: each command, or it is said why it is not."""
 
 import shlex
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import click
 import pytest
 from sqlalchemy import insert
 
 from tests import rows, stepping, steps
 from tests.acceptance.commands_by_deed import ELSEWHERE, NOT_WRITTEN, SHOWING, WRITTEN
 from tests.acceptance.terminal import Terminal
+from tests.commands import leaves
 from tests.keyed import in_a_file
 from turnmill import Client, Settings
 from turnmill.cli import cli
@@ -21,17 +20,6 @@ from turnmill.domain.states import ToolCallState, TurnState
 from turnmill.store.database import Database
 from turnmill.store.nouns.accounts import ACCOUNT, AccountKey, close
 from turnmill.store.schema.event_tables import event_readers
-
-
-def leaves(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
-    if not isinstance(group, click.Group):
-        yield " ".join(path)
-        return
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        below = group.get_command(context, name)
-        assert below is not None
-        yield from leaves(below, (*path, name))
 
 
 def test_of_every_command_it_is_said_whether_it_is_written_down_and_why_not() -> None:

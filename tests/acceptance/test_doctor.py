@@ -78,12 +78,6 @@ def replica(place: Place) -> None:
     place.undo.callback(client.replicaof, "NO", "ONE")
 
 
-def evicting(place: Place) -> None:
-    place.configure(maxmemory_policy="allkeys-lru")
-    place.environment["TURNMILL_PROFILE"] = "production"
-    place.environment["TURNMILL_ENCRYPTION"] = "off"
-
-
 def full(place: Place) -> None:
     place.configure(maxmemory="1", maxmemory_policy="noeviction")
 

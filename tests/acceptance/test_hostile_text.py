@@ -9,7 +9,6 @@ import shlex
 import sys
 import threading
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +21,7 @@ from sqlalchemy import select, update
 from tests import rows
 from tests.acceptance.terminal import Terminal, clean_environment
 from tests.acceptance.walk import WALK
+from tests.commands import leaves
 from turnmill import Client, Settings
 from turnmill.cli import COMMANDS, cli, main
 from turnmill.cli.waiting import spinner, waiting
@@ -141,14 +141,6 @@ def shown_by(command: list[str], *, folder: Path, typed: str = "", **variables: 
     ):
         main()
     return screen.end()
-
-
-def leaves(group: click.Command, name: str) -> Iterator[str]:
-    if isinstance(group, click.Group):
-        for below, command in group.commands.items():
-            yield from leaves(command, f"{name} {below}")
-    else:
-        yield name
 
 
 def test_every_command_that_prints_rows_is_in_the_walk() -> None:

@@ -1,15 +1,15 @@
 """What commands say that remove, end, stop or let go on what is not there, or is so already."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import click
 import pytest
 
 from tests import rows, stepping, steps
 from tests.acceptance.terminal import Terminal
-from tests.falling_back import until
+from tests.commands import leaves
+from tests.waiting import until
 from turnmill import Client, LimitNotFound, Settings
 from turnmill.cli import cli
 from turnmill.domain.states import ToolCallState
@@ -167,7 +167,7 @@ def test_a_command_that_changes_nothing_says_so(
 
 def test_every_command_that_ends_something_is_tried_on_what_is_not_there() -> None:
     tried = {line for line, code, words in TOLD if code or words == NOTHING or ": 0" in words}
-    for command in _leaves(cli):
+    for command in leaves(cli):
         if command.rpartition(" ")[2] in ENDING and command not in MAKING:
             assert any(f"{line} ".startswith(f"{command} ") for line in tried), command
 
@@ -217,14 +217,3 @@ def test_what_changed_nothing_is_not_written_down(tmp_path: Path) -> None:
             client.lanes.resume(lane="bulk")
         done = sorted(str(one.action) for one in client.audit.list())
     assert done == ["paused", "paused", "resumed", "resumed"]
-
-
-def _leaves(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
-    if not isinstance(group, click.Group):
-        yield " ".join(path)
-        return
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        below = group.get_command(context, name)
-        assert below is not None
-        yield from _leaves(below, (*path, name))

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -28,6 +28,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.conftest import copy_database, make_home
+from tests.waiting import PATIENCE as PATIENCE
+from tests.waiting import until as until
 from turnmill import Client
 from turnmill.domain.ids import TurnId
 from turnmill.settings import Settings
@@ -40,8 +42,6 @@ from turnmill_worker.stack.valkey import EmbeddedValkey
 
 ROOT = Path(__file__).parents[2]
 READY_WITHIN = timedelta(seconds=60)
-#: Other programs may need the machine: how long something may take that takes a second alone.
-PATIENCE = timedelta(seconds=60)
 
 _TEMPLATE = "chaos_template"
 _LEDGER = "ledger.jsonl"
@@ -255,8 +255,3 @@ def kill(child: Child) -> None:
     """End a process as a crash would, and wait until it is gone."""
     os.kill(child.pid, signal.SIGKILL)
     assert wait_until(lambda: child.poll() is not None, timeout=PATIENCE)
-
-
-def until(condition: Callable[[], object], *, within: timedelta = PATIENCE) -> None:
-    """Wait for a condition, and fail when it does not come true."""
-    assert wait_until(lambda: bool(condition()), timeout=within), "it did not come true in time"

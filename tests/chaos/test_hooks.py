@@ -2,10 +2,8 @@
 
 import http.server
 import json
-import os
 import random
 import signal
-import subprocess
 import textwrap
 import threading
 from collections import defaultdict
@@ -19,12 +17,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tests import steps
+from tests import steps, workers
+from tests.workers import Worker
 from turnmill import Client
 from turnmill.store.database import Database
 from turnmill.store.schema.event_tables import event_readers, events
 from turnmill.store.types import db_now
-from turnmill_worker.stack.celery_parts import command_of
 from turnmill_worker.stack.process import wait_until
 
 #: Three that want everything: one is plain, one async, and one in four parts.
@@ -67,21 +65,14 @@ class Stage:
 
     folder: Path
     env: dict[str, str]
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
     heard: set[str] = field(default_factory=set)
     kills: int = 0
 
     def start(self) -> None:
-        options = ("--concurrency=50", "--without-mingle", "--without-gossip")
-        with (self.folder / "worker.log").open("ab") as log:
-            worker = subprocess.Popen(
-                command_of("worker", *options, app="turnmill_worker.app"),
-                env=self.env,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-            )
-        self.workers.append(worker)
+        self.workers.append(
+            workers.start(self.folder, self.env, "--concurrency=50", "--without-gossip")
+        )
 
     def kill_one(self, chance: random.Random) -> int:
         """Kill a worker, start another one in its place, and return the pid that was."""
@@ -131,7 +122,7 @@ def listening(heard: set[str], refusing: Callable[[], bool]) -> Iterator[str]:
 def stage(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
     (tmp_path / "noting.py").write_text(textwrap.dedent(OBSERVERS))
     (tmp_path / "notes").mkdir()
-    env = os.environ | {
+    env = {
         "TURNMILL_DATABASE_URL": database_url,
         "TURNMILL_BROKER_URL": broker_url,
         "TURNMILL_OBSERVERS": ",".join(f"{name}=noting:{name}" for name in NAMES),
@@ -145,10 +136,7 @@ def stage(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]
     }
     stage = Stage(tmp_path, env)
     yield stage
-    for worker in stage.workers:
-        worker.send_signal(signal.SIGTERM)
-    for worker in stage.workers:
-        worker.wait(timeout=30)
+    workers.stop(*stage.workers)
 
 
 def all_that_happened(store: Database) -> set[tuple[str, int]]:

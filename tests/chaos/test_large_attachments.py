@@ -1,8 +1,6 @@
 """Large attachments through whole workers: little memory, and loops that go on."""
 
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,6 +12,7 @@ import pytest
 from tests.attachments import PDF
 from tests.chaos.books import Books
 from tests.chaos.system import Servers, System, until
+from tests.doubles.draining_vendor import draining
 from turnmill import TurnState
 
 MB = 2**20
@@ -24,11 +23,8 @@ AT_ONCE = 200
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    command = [sys.executable, "-m", "tests.doubles.draining_vendor"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as vendor:
-        assert vendor.stdout is not None
-        yield int(vendor.stdout.readline())
-        vendor.kill()
+    with draining() as port:
+        yield port
 
 
 @pytest.mark.slow

@@ -12,11 +12,6 @@ from turnmill_worker.providers.openai.provider import OpenAIProvider
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def openai_double() -> AsyncIterator[openai_server.OpenAIDouble]:
     async with openai_server.OpenAIDouble() as double:
         yield double

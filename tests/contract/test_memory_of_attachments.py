@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.draining_vendor import draining
+
 MB = 2**20
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    command = [sys.executable, "-m", "tests.doubles.draining_vendor"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as vendor:
-        assert vendor.stdout is not None
-        yield int(vendor.stdout.readline())
-        vendor.kill()
+    with draining() as port:
+        yield port
 
 
 @pytest.mark.slow

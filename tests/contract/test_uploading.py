@@ -15,7 +15,7 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 from sqlalchemy import select, update
 
-from tests import rows, steps
+from tests import rows, steps, stores
 from tests.attachments import PDF, Held, a_png
 from tests.contract.rigs import a_request
 from tests.doubles import anthropic_server, openai_server
@@ -26,7 +26,6 @@ from turnmill.store.database import Database
 from turnmill.store.nouns import sessions
 from turnmill.store.records import Claim
 from turnmill.store.schema.kept_tables import kept_refs
-from turnmill.store.schema.revision import create_all
 from turnmill_worker.layers.call import Call
 from turnmill_worker.layers.holding import Holding
 from turnmill_worker.layers.uploading import uploading
@@ -123,9 +122,7 @@ class Dying(Uploads):
 
 @pytest.fixture
 def store() -> Iterator[Database]:
-    database = Database("sqlite://")
-    with database.begin() as conn:
-        create_all(conn)
+    database = stores.in_memory()
     yield database
     steps.assert_sound(database)
     database.close()

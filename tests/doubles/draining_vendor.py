@@ -6,7 +6,10 @@ length held against what was said; `GET /seen` tells how many came, and how many
 
 import asyncio
 import json
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _ANSWER = {
     "id": "resp_1",
@@ -63,6 +66,18 @@ class Draining:
         head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         writer.write((head % len(body)).encode() + body)
         await writer.drain()
+
+
+@contextmanager
+def draining() -> Iterator[int]:
+    """Run it in a process of its own, and give its port."""
+    command = [sys.executable, "-m", __name__]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as vendor:
+        assert vendor.stdout is not None
+        try:
+            yield int(vendor.stdout.readline())
+        finally:
+            vendor.kill()
 
 
 async def _main() -> None:

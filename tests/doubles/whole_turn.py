@@ -4,15 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.claims import a_claim
-from tests.ledgers import spoken_of, stored
+from tests.ledgers import FakeLedger
 from turnmill.domain.content import Message
-from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
-from turnmill.domain.summaries import opening
-from turnmill.store.budget_records import Ask, Reserved
+from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
 from turnmill.store.codec import StoredHistory
-from turnmill.store.compaction_records import NewCompaction, Spoken
-from turnmill.store.records import Claim, Fenced, Settled, Settlement
+from turnmill.store.records import Settlement
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.turn.deps import Deps
@@ -25,56 +21,11 @@ _MOST_CLAIMS = 30
 _KINDS = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 
 
-@dataclass(slots=True)
-class Books:
-    """What a store would know of the session."""
+@dataclass
+class Books(FakeLedger):
+    """What a store would know of a session, in which nothing was said so far."""
 
     past: list[Message] = field(default_factory=list)
-    settled: list[Settlement] = field(default_factory=list)
-    compactions: list[NewCompaction] = field(default_factory=list)
-
-    async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
-        raise NotImplementedError
-
-    async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
-        raise NotImplementedError
-
-    async def settle(self, settlement: Settlement) -> Settled | Fenced:
-        self.settled.append(settlement)
-        return Settled(turn_id=settlement.turn_id, state=settlement.state, due_at=None, next=None)
-
-    async def keep_late(self, settlement: Settlement) -> None:
-        raise NotImplementedError
-
-    async def history(self, session_id: SessionId) -> StoredHistory:
-        return stored(self.past)
-
-    async def history_after(self, session_id: SessionId) -> StoredHistory:
-        now = spoken_of(self.past, self.compactions)
-        first = [] if now.summary is None else [opening(now.summary)]
-        return stored([*first, *(one for turn in now.turns for one in turn.messages)])
-
-    async def spoken(self, session_id: SessionId) -> Spoken:
-        return spoken_of(self.past, self.compactions)
-
-    async def keep_compaction(self, claim: Claim, made: NewCompaction) -> bool:
-        self.compactions.append(made)
-        return True
-
-    async def mark_sent(self, claim: Claim) -> bool:
-        return True
-
-    async def claim_again(self, turn_id: TurnId) -> Claim | None:
-        return None
-
-    async def paused(self) -> frozenset[str]:
-        return frozenset()
-
-    async def mark_target(self, claim: Claim) -> bool:
-        return True
-
-    async def reserve(self, ask: Ask) -> Reserved:
-        raise NotImplementedError
 
 
 async def run_to_end(

@@ -1,13 +1,13 @@
 """For tests and small tools: the same client on SQLite or in memory, turns run in this process."""
 
 import asyncio
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session as OrmSession
 
+from tests.waiting import until
 from turnmill import Client, TurnDead, tool
 from turnmill.testing import async_memory_client, memory_client, messages_seen, script
 
@@ -107,9 +107,7 @@ def test_work_in_the_background_that_is_cancelled_was_not_for_nothing() -> None:
             slow = script(faults="running", latency=timedelta(minutes=minutes))
             turn = client.send(session, "Take your time. " * 10, metadata=slow)
             if ends == "cancelled":
-                until = time.monotonic() + WAIT
-                while turn.refresh().state != "waiting":
-                    assert time.monotonic() < until
+                until(lambda: turn.refresh().state == "waiting")  # noqa: B023
                 turn.cancel(wait=True)
             else:
                 turn.result(timeout=WAIT)

@@ -1,7 +1,6 @@
 """What beat starts: a worker does it, once for a slot, however often it was sent."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +8,7 @@ from celery import Celery
 
 from tests import rows
 from tests.fundamentals.conftest import System
+from tests.waiting import until
 from turnmill import Client, wire
 from turnmill.store.database import Database
 from turnmill.store.upkeep import jobs
@@ -37,13 +37,13 @@ def send(system: System, task: str, slot: datetime, *, times: int) -> None:
 
 def outcome(store: Database, task: str, slot: datetime) -> dict[str, int]:
     """Wait until the job has finished for this slot."""
-    deadline = time.monotonic() + WAIT
-    while time.monotonic() < deadline:
+
+    def counted() -> Mapping[str, int] | None:
         with store.begin() as conn:
-            found = jobs.run_of(conn, task, slot)
-        if found is not None:
-            return dict(found)
-    raise AssertionError(f"{task} has not finished")
+            return jobs.run_of(conn, task, slot)
+
+    until(lambda: counted() is not None)
+    return dict(counted() or {})
 
 
 def test_idle_sessions_are_archived(system: System, client: Client, store: Database) -> None:

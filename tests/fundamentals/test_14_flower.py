@@ -1,7 +1,7 @@
 """Flower tells the truth about turns: failed is failed, and no word of anybody's is there."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,12 @@ import pytest
 
 from tests.fundamentals.conftest import System
 from tests.fundamentals.test_09_secrecy import logs, page
+from tests.waiting import until
 from turnmill import Client, TurnFailed
 from turnmill.broker.publisher import Publisher
 from turnmill.domain.states import Lane
 from turnmill.store.records import Head
 from turnmill.sync.turns import Turn
-from turnmill_worker.stack.process import wait_until
 
 WAIT = 30
 SOON = timedelta(seconds=20)
@@ -41,10 +41,6 @@ def tasks(system: System, query: str) -> dict[str, dict[str, Any]]:
 
 def state_of(system: System, turn_id: UUID) -> str:
     return str(tasks(system, f"args:{turn_id}").get(str(turn_id), {}).get("state"))
-
-
-def until(condition: Callable[[], object]) -> None:
-    assert wait_until(lambda: bool(condition()), timeout=SOON)
 
 
 def test_a_failed_turn_is_a_failure_in_flower_and_one_warning_in_the_log(

@@ -242,12 +242,6 @@ async def exits() -> None:
     raise SystemExit(3)
 
 
-@app.task
-async def cancels_itself() -> None:
-    await asyncio.sleep(0)
-    raise asyncio.CancelledError
-
-
 async def _clean_up() -> str:
     await asyncio.sleep(0.01)
     task = asyncio.current_task()

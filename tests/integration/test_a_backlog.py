@@ -1,17 +1,14 @@
 """A backlog of one user's, in a worker with all its slots in use, and another user beside it."""
 
 import logging
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.workers import client_beside_one
 from turnmill import Client
-from turnmill_worker.stack.celery_parts import command_of
 from turnmill_worker.stack.process import wait_until
 
 logger = logging.getLogger(__name__)
@@ -25,25 +22,10 @@ WHOLE = 10_000
 @pytest.fixture
 def client(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Client]:
     """Return a client beside a worker of ten slots, whose turns take 0.3 seconds."""
-    env = os.environ | {
-        "TURNMILL_DATABASE_URL": database_url,
-        "TURNMILL_BROKER_URL": broker_url,
-        "TURNMILL_MOCK_LATENCY": "0.3",
-        "TURNMILL_GRACE": "1",
-    }
-    options = (f"--concurrency={SLOTS}", "--loglevel=WARNING", "--without-mingle")
-    with (tmp_path / "worker.log").open("w") as log:
-        worker = subprocess.Popen(
-            command_of("worker", *options, app="turnmill_worker.app"),
-            env=env,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=tmp_path,
-        )
-    with Client(database_url=database_url, broker_url=broker_url) as client:
+    slow = {"TURNMILL_MOCK_LATENCY": "0.3"}
+    options = (f"--concurrency={SLOTS}", "--loglevel=WARNING")
+    with client_beside_one(database_url, broker_url, tmp_path, *options, **slow) as client:
         yield client
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=30) == 0
 
 
 def longest_wait(client: Client, lane: str) -> timedelta:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.doubles.on_a_thread import Vendor
-from tests.doubles.openai_server import KEY
 from tests.openai_sessions import (
     WAIT,
     ask,
@@ -16,9 +15,10 @@ from tests.openai_sessions import (
     sound_client,
     start,
     store_of,
-    until,
+    vendor_at_hand,
     words_of,
 )
+from tests.waiting import until
 from turnmill import CannotAdopt, Client, Conflict, InvalidInput, SessionRecord, TurnFailed
 from turnmill_worker.layers import thread_lost
 
@@ -33,12 +33,9 @@ BEFORE: list[dict[str, Any]] = [
 
 @pytest.fixture
 def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
-    vendor = Vendor()
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_BASE_URL", vendor.double.base_url)
     monkeypatch.setattr(thread_lost, "_PAUSES", (timedelta(seconds=0.02),))
-    yield vendor
-    vendor.stop()
+    with vendor_at_hand(monkeypatch) as vendor:
+        yield vendor
 
 
 @pytest.fixture

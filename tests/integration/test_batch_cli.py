@@ -1,7 +1,7 @@
 """`turnmill batch` and `turnmill analytics`: output for programs, and exit codes that tell."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -22,13 +22,6 @@ from turnmill.store.database import Database
 from turnmill.store.nouns import batch_feeding
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from tests import steps
 from tests.doubles.on_a_thread import Vendor
-from tests.doubles.openai_server import KEY
 from tests.openai_sessions import (
     WAIT,
     ask,
@@ -21,9 +20,10 @@ from tests.openai_sessions import (
     sound_client,
     start,
     store_of,
-    until,
+    vendor_at_hand,
     words_of,
 )
+from tests.waiting import until
 from turnmill import Client, InvalidInput, TurnCancelled, TurnFailed
 from turnmill.show.turn_view import as_document, look_at, print_view
 from turnmill.store.database import Database
@@ -35,12 +35,9 @@ TOOL = {"name": "f", "description": "f", "parameters": {"type": "object", "prope
 
 @pytest.fixture
 def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
-    vendor = Vendor()
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_BASE_URL", vendor.double.base_url)
     monkeypatch.setattr(thread_lost, "_PAUSES", (timedelta(seconds=0.02),))
-    yield vendor
-    vendor.stop()
+    with vendor_at_hand(monkeypatch) as vendor:
+        yield vendor
 
 
 @pytest.fixture

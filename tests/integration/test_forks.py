@@ -35,13 +35,6 @@ WAIT = 15
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def sessions(store: Database) -> list[SessionId]:
     """Sessions of as many users, each with messages that name it."""
     found = [rows.start(store, user_id=f"user {number}") for number in range(SESSIONS)]

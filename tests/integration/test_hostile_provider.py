@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import select, update
 
-from tests import rows, steps
+from tests import rows, steps, stores
 from tests.hostile import NO_ANSWER, SECRET
 from tests.hostile_provider import BUGS, DEEDS, MADE, HostileProvider
 from turnmill.domain.ids import TurnId
@@ -27,7 +27,6 @@ from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.nouns import turns
-from turnmill.store.schema.revision import create_all
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill_worker.pool import loops
@@ -134,13 +133,6 @@ def nothing_said(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert SECRET not in caplog.text
 
 
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    store = Database(database_url)
-    yield store
-    store.close()
-
-
 @contextmanager
 def working(store: Database, provider: HostileProvider) -> Iterator[tuple[Deps, GroupedLedger]]:
     """Give what a worker has on the running loop."""
@@ -222,9 +214,7 @@ def test_fifty_neighbours_are_answered_once_each_whatever_a_provider_does(
 
 
 def test_the_same_holds_in_the_runner_of_a_single_process(provider: HostileProvider) -> None:
-    store = Database("sqlite://")
-    with store.begin() as conn:
-        create_all(conn)
+    store = stores.in_memory()
     crowd = Crowd(store).grow(0, victims=30)
     alone(crowd, provider)
     crowd.assert_all_ended(provider)

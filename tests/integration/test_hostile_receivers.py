@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Text, type_coerce, update
 
-from tests import steps
 from tests.connections.certificates import make_certificates
-from tests.integration.test_webhooks import answered, created, hurry, listening, log, now, until
+from tests.integration.test_webhooks import answered, created, hurry, listening, log, now
 from tests.keyed import encrypted
+from tests.waiting import async_until
 from turnmill.domain.errors import NotReached
 from turnmill.net.public_address import Reach, target_of
 from turnmill.store.database import Database
@@ -32,14 +32,6 @@ pytestmark = pytest.mark.anyio
 
 REQUEST = Signed({"webhook-id": "msg_1"}, b"{}")
 HERE = ["127.0.0.0/8"]
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    steps.assert_sound(database)
-    database.close()
 
 
 @asynccontextmanager
@@ -79,9 +71,9 @@ async def test_receivers_that_hang_do_not_hold_up_one_that_answers(
         hook = created(store, good.url)
         answered(store, 60)
         async with posting(store, Reach.of(HERE), timeout=0.5):
-            await until(lambda: bool(good.heard))
+            await async_until(lambda: bool(good.heard))
             began = asyncio.get_running_loop().time()
-            await until(lambda: len(good.heard) >= 60)
+            await async_until(lambda: len(good.heard) >= 60)
             took = asyncio.get_running_loop().time() - began
     assert now(store, hook).waiting == 0
     # With all places taken by those that hang, one of them is free 64 times a second, for anybody.
@@ -105,7 +97,7 @@ async def test_one_that_answers_is_sent_eight_at_once_and_no_more(store: Databas
         hook = created(store, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
         answered(store, 60)
         async with posting(store, Reach.of(HERE), timeout=5):
-            await until(lambda: all_taken(store, hook, 60))
+            await async_until(lambda: all_taken(store, hook, 60))
     assert most == 8
 
 
@@ -130,10 +122,10 @@ async def test_names_whose_look_up_hangs_hold_up_neither_others_nor_rows(store: 
         answered(store, 20)
         try:
             async with posting(store, reach_of(lookup), timeout=2):
-                await until(lambda: len(asked) == 13)
+                await async_until(lambda: len(asked) == 13)
                 threads = [asyncio.to_thread(int) for _ in range(20)]
                 await asyncio.wait_for(asyncio.gather(*threads), timeout=1)
-                await until(lambda: len(good.heard) == 20)
+                await async_until(lambda: len(good.heard) == 20)
                 free.set()
         finally:
             free.set()
@@ -151,7 +143,7 @@ async def test_a_name_is_looked_up_once_for_all_that_ask_meanwhile_and_anew_afte
     names, target = Names(reach_of(lookup)), target_of("http://a.example/")
     first = asyncio.create_task(names.addresses_of(target))
     others = [asyncio.create_task(names.addresses_of(target)) for _ in range(5)]
-    await until(lambda: bool(asked))
+    await async_until(lambda: bool(asked))
     first.cancel()  # who gives up takes nobody along
     free.set()
     assert all(len(found) == 1 for found in await asyncio.gather(*others))
@@ -204,7 +196,7 @@ async def test_an_address_that_takes_nothing_leaves_time_for_the_next_one(full: 
         sent = await sending.send(url, REQUEST, names, timeout=1)
         fetched = await asyncio.to_thread(reach_of(lookup).connect, target_of(url), timeout=1)
         fetched.close()
-        await until(lambda: len(served) == 2)
+        await async_until(lambda: len(served) == 2)
     assert sent.ok
 
 
@@ -333,8 +325,10 @@ async def test_a_secret_that_cannot_be_read_is_in_no_other_ones_way(store: Datab
                 of = update(webhook_rows).where(webhook_rows.c.id == one.id)
                 conn.execute(of.values(secret=type_coerce(secret, Text)))
         async with posting(store, Reach.of(HERE), timeout=5):
-            await until(lambda: all_taken(store, hook, 3))
-            await until(lambda: all(it.error_code for one in broken for it in log(store, one)))
+            await async_until(lambda: all_taken(store, hook, 3))
+            await async_until(
+                lambda: all(it.error_code for one in broken for it in log(store, one))
+            )
     assert not bad.heard
     assert {it.error_code for it in log(store, broken[1])} == {"data_key_missing"}
 
@@ -348,12 +342,12 @@ async def test_words_that_cannot_be_decrypted_here_are_a_try_that_came_to_nothin
         with encrypted(store) as keys:
             answered(store)
         async with posting(store, Reach.of(HERE), timeout=5):
-            await until(lambda: all_taken(store, without, 1))
-            await until(lambda: [it.error_code for it in log(store, with_words)] != [None])
+            await async_until(lambda: all_taken(store, without, 1))
+            await async_until(lambda: [it.error_code for it in log(store, with_words)] != [None])
         (one,) = log(store, with_words)
         assert (one.state, one.error_code, wordy.heard) == ("due", "data_key_missing", [])
         hurry(store)
         with encrypted(store, keys):
             async with posting(store, Reach.of(HERE), timeout=5):
-                await until(lambda: all_taken(store, with_words, 1))
+                await async_until(lambda: all_taken(store, with_words, 1))
     assert b'"content"' in wordy.heard[0][1]

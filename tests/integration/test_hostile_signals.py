@@ -2,10 +2,7 @@
 
 import base64
 import json
-import os
 import re
-import signal
-import subprocess
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -21,10 +18,11 @@ import pytest
 import redis
 from celery import Celery
 
+from tests import workers
 from tests.conftest import fresh_database
+from tests.workers import Worker
 from turnmill import Client, wire
 from turnmill.domain.states import FINAL, Lane, TurnState
-from turnmill_worker.stack.celery_parts import command_of
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
@@ -47,7 +45,7 @@ class Stage:
     database_url: str
     broker: redis.Redis
     app: Celery
-    process: subprocess.Popen[bytes]
+    process: Worker
     log: Path
 
     def answers(self) -> bool:
@@ -80,9 +78,7 @@ def stage(
 
 
 @contextmanager
-def running_worker(
-    database_url: str, broker_url: str, log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+def running_worker(database_url: str, broker_url: str, log: Path) -> Iterator[Worker]:
     servers = {"TURNMILL_DATABASE_URL": database_url, "TURNMILL_BROKER_URL": broker_url}
     careful = {
         "TURNMILL_PROFILE": "production",
@@ -90,19 +86,14 @@ def running_worker(
         "TURNMILL_ALLOW_MOCK": "yes",
         "TURNMILL_GRACE": "1",
     }
-    env = os.environ | servers | careful | {"TURNMILL_MOCK_LATENCY": "1"}
+    variables = servers | careful | {"TURNMILL_MOCK_LATENCY": "1"}
     options = ("--concurrency=50", "--loglevel=INFO", f"--hostname={NAME}")
-    argv = command_of("worker", *options, app="turnmill_worker.app")
-    with log.open("w") as file:
-        worker = subprocess.Popen(argv, env=env, stdout=file, stderr=file, cwd=log.parent)
+    worker = workers.start(log.parent, variables, *options)
     try:
         assert wait_until(lambda: " ready." in log.read_text(), timeout=SOON * 2), log.read_text()
         yield worker
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(timeout=30) == 0
     finally:
-        worker.kill()  # one that was not ready, or does not end
-        worker.wait(timeout=30)
+        workers.stop(worker)
 
 
 def message(task: Any = wire.RUN_TURN, args: Any = (), **headers: Any) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """From `send` to the vendor's storage and out of it again, with the vendor's stand-in."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from sqlalchemy import update
 
 from tests import steps
 from tests.doubles.on_a_thread import Vendor
-from tests.doubles.openai_server import KEY
+from tests.openai_sessions import vendor_at_hand
+from tests.waiting import until
 from turnmill import Client, TurnCancelled, TurnExpired, TurnFailed, TurnState
 from turnmill.domain.ids import SessionId
 from turnmill.store import kept
@@ -29,11 +29,8 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
-    vendor = Vendor()
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_BASE_URL", vendor.double.base_url)
-    yield vendor
-    vendor.stop()
+    with vendor_at_hand(monkeypatch) as vendor:
+        yield vendor
 
 
 @pytest.fixture
@@ -61,13 +58,6 @@ def start(client: Client, **settings: Any) -> SessionId:
 def talk(client: Client, session: SessionId, turns: int) -> None:
     for number in range(turns):
         client.send(session, f"{CANARY} {number}").result(timeout=WAIT)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
 
 
 def asked_again(store: Database, turn: Turn) -> None:

@@ -1,7 +1,6 @@
 """Layers where they are to stand: in a worker, in quarantine, and inside an application."""
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import steps
+from tests import steps, workers
 from turnmill import Client, Turn
 from turnmill.domain.errors import InvalidSetting, TurnFailed
 from turnmill.domain.ids import TurnId
@@ -106,7 +105,7 @@ def stage(
     database_url: str, broker_url: str, notes: Path, lost: TurnId, tmp_path: Path
 ) -> Iterator[Stage]:
     port = ports.choose(0)
-    env = os.environ | {
+    variables = {
         "TURNMILL_DATABASE_URL": database_url,
         "TURNMILL_BROKER_URL": broker_url,
         "TURNMILL_LAYERS": LAYERS,
@@ -114,21 +113,14 @@ def stage(
         "TURNMILL_GRACE": "1",
         "PYTHONPATH": str(tmp_path),
     }
-    options = ("--concurrency=50", "--loglevel=INFO", "--without-mingle")
-    log = tmp_path / "worker.log"
-    with log.open("w") as file:
-        worker = subprocess.Popen(
-            command_of("worker", *options, app="turnmill_worker.app"),
-            env=env,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            cwd=tmp_path,
-        )
-    with Client(database_url=database_url, broker_url=broker_url) as client:
-        url = f"http://127.0.0.1:{port}/metrics"
-        yield Stage(client, notes, log, worker.pid, url, lost)
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=30) == 0
+    worker = workers.start(tmp_path, variables, "--concurrency=50", "--loglevel=INFO")
+    try:
+        with Client(database_url=database_url, broker_url=broker_url) as client:
+            url = f"http://127.0.0.1:{port}/metrics"
+            log = tmp_path / "worker.log"
+            yield Stage(client, notes, log, worker.pid, url, lost)
+    finally:
+        workers.stop(worker)
 
 
 def test_layers_stand_around_the_calls_of_a_worker_and_of_its_quarantine(stage: Stage) -> None:

@@ -26,11 +26,6 @@ NOTHING = "The tool's server cannot be reached. Nothing was done."
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def notes(tmp_path: Path) -> Path:
     return tmp_path / "notes"
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests import stores
 from tests.integration.bricking_machine import NeverBricked
 from tests.integration.bricking_stage import Stage
 from turnmill.store.database import Database
-from turnmill.store.schema.revision import create_all
 
 #: TURNMILL_PROPERTY_EXAMPLES=5000 looks longer, and elsewhere each time.
 _ASKED = int(os.environ.get("TURNMILL_PROPERTY_EXAMPLES", "0"))
@@ -27,9 +27,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stage(keys: None) -> Iterator[Stage]:
-    store = Database("sqlite://")
-    with store.begin() as conn:
-        create_all(conn)
+    store = stores.in_memory()
     yield from staged(store)
 
 

@@ -8,11 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from tests import rows, steps
+from tests import rows, steps, stores
 from turnmill.domain.ids import SessionId
 from turnmill.store.database import Database
 from turnmill.store.schema.event_tables import event_readers
-from turnmill.store.schema.revision import create_all
 from turnmill_worker.observers import Event
 from turnmill_worker.observers.reader import Pace, Reader
 from turnmill_worker.observers.registered import Named
@@ -106,9 +105,7 @@ STEPS = st.one_of(
 def test_whatever_is_lost_and_fails_each_session_is_told_of_in_order_and_without_a_hole(
     story: list[tuple[str, Any]], fails: frozenset[int]
 ) -> None:
-    store = Database("sqlite://")
-    with store.begin() as conn:
-        create_all(conn)
+    store = stores.in_memory()
     asyncio.run(_played(Story(store, fails=fails), story))
     store.close()
 

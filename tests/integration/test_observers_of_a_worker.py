@@ -1,21 +1,19 @@
 """Observers of real workers: told of every ending, in order, and again after a kill."""
 
-import os
 import signal
-import subprocess
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests import steps
+from tests import steps, workers
+from tests.waiting import until
+from tests.workers import Worker
 from turnmill import Client
 from turnmill.store.database import Database
-from turnmill_worker.stack.celery_parts import command_of
-from turnmill_worker.stack.process import wait_until
 
 SOON = timedelta(seconds=40)
 
@@ -46,22 +44,14 @@ class Stage:
     env: dict[str, str]
     client: Client
     store: Database
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
 
     @property
     def notes(self) -> Path:
         return self.folder / "notes"
 
-    def start(self) -> subprocess.Popen[bytes]:
-        options = ("--concurrency=20", "--without-mingle", "--without-gossip")
-        with (self.folder / "worker.log").open("ab") as log:
-            worker = subprocess.Popen(
-                command_of("worker", *options, app="turnmill_worker.app"),
-                env=self.env,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-            )
+    def start(self) -> Worker:
+        worker = workers.start(self.folder, self.env, "--concurrency=20", "--without-gossip")
         self.workers.append(worker)
         return worker
 
@@ -78,7 +68,7 @@ class Stage:
 @pytest.fixture
 def stage(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
     (tmp_path / "noting.py").write_text(textwrap.dedent(NOTING))
-    env = os.environ | {
+    env = {
         "TURNMILL_DATABASE_URL": database_url,
         "TURNMILL_BROKER_URL": broker_url,
         "TURNMILL_OBSERVERS": "log,note=noting:make",
@@ -92,15 +82,9 @@ def stage(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]
     with Client(database_url=database_url, broker_url=broker_url) as client:
         stage = Stage(tmp_path, env, client, store)
         yield stage
-    for worker in stage.workers:
-        worker.send_signal(signal.SIGTERM)
-    assert {worker.wait(timeout=30) for worker in stage.workers} <= {0, -signal.SIGKILL}
+    workers.stop(*stage.workers)
     steps.assert_sound(store)
     store.close()
-
-
-def comes(condition: Callable[[], bool]) -> None:
-    assert wait_until(condition, timeout=SOON)
 
 
 @pytest.mark.long
@@ -112,11 +96,11 @@ def test_an_observer_is_told_of_every_ending_and_again_after_a_kill(stage: Stage
     last = client.send(session, "answered")
     stage.trap(session.id, 2)
     fallen = stage.start()
-    comes(lambda: fallen.poll() is not None)
+    until(lambda: fallen.poll() is not None)
     assert fallen.returncode == -signal.SIGKILL
     stage.start()
     last.result(timeout=40)
-    comes(lambda: (("turn.succeeded", 3)) in stage.told(session.id))
+    until(lambda: (("turn.succeeded", 3)) in stage.told(session.id))
     told = stage.told(session.id)
     assert told.count(("turn.expired", 2)) == 2  # and at most what came just before with it
     assert told[0] == ("turn.cancelled", 1) and told[-1] == ("turn.succeeded", 3)
@@ -131,11 +115,11 @@ def test_two_workers_one_of_which_is_killed_skip_nothing_and_keep_the_order(stag
     sessions = [client.sessions.create(user_id="ada", provider="mock") for _ in range(6)]
     first, _ = stage.start(), stage.start()
     turns = [client.send(session, "hello") for _ in range(10) for session in sessions]
-    comes(lambda: len(stage.told(sessions[0].id)) > 2)
+    until(lambda: len(stage.told(sessions[0].id)) > 2)
     first.kill()
     for turn in turns:
         turn.result(timeout=60)
-    comes(lambda: all(stage.told(one.id)[-1:] == [("turn.succeeded", 10)] for one in sessions))
+    until(lambda: all(stage.told(one.id)[-1:] == [("turn.succeeded", 10)] for one in sessions))
     for session in sessions:
         numbers = [n for _, n in stage.told(session.id)]
         assert set(numbers) == set(range(1, 11)) and never_ahead(numbers)

@@ -1,9 +1,6 @@
 """A client without prices, and a worker that has them: a batch with a limit runs within it."""
 
 import json
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -11,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.workers import client_beside_one
 from turnmill import Client
 from turnmill.domain.errors import InvalidBatchFile
 from turnmill.sync.batches import Batch
-from turnmill_worker.stack.celery_parts import command_of
 from turnmill_worker.stack.process import wait_until
 
 SOON = timedelta(seconds=60)
@@ -25,25 +22,10 @@ def client(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Clien
     """Return a client beside a worker, which alone is told of prices."""
     prices = tmp_path / "prices.json"
     prices.write_text('{"mock/ours-*": {"call": 0.01}}')
-    env = os.environ | {
-        "TURNMILL_DATABASE_URL": database_url,
-        "TURNMILL_BROKER_URL": broker_url,
-        "TURNMILL_PRICES": str(prices),
-        "TURNMILL_GRACE": "1",
-    }
-    options = ("--concurrency=20", "--loglevel=WARNING", "--without-mingle")
-    with (tmp_path / "worker.log").open("w") as log:
-        worker = subprocess.Popen(
-            command_of("worker", *options, app="turnmill_worker.app"),
-            env=env,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=tmp_path,
-        )
-    with Client(database_url=database_url, broker_url=broker_url) as made:
-        yield made
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=30) == 0
+    told = {"TURNMILL_PRICES": str(prices)}
+    options = ("--concurrency=20", "--loglevel=WARNING")
+    with client_beside_one(database_url, broker_url, tmp_path, *options, **told) as client:
+        yield client
 
 
 def submit(client: Client, folder: Path, model: str, *, limit: str) -> Batch | None:

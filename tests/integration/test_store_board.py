@@ -1,14 +1,12 @@
 """What operators look at agrees with what the store is, and acts are done once (Postgres)."""
 
 import random
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from threading import Event
 from typing import Any
 
-import pytest
 from sqlalchemy import event
 
 from tests import rows, steps
@@ -28,13 +26,6 @@ from turnmill.store.schema_name import execute
 from turnmill.store.upkeep import jobs
 
 SOON = timedelta(seconds=20)
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
 
 
 def spent(store: Database) -> list[tuple[str, int, Decimal, int]]:

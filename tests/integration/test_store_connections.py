@@ -1,6 +1,6 @@
 """Connections that the server has ended meanwhile: the next user of one does not pay for it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -9,13 +9,6 @@ from sqlalchemy import Connection, text
 from turnmill.domain.errors import StoreUnavailable
 from turnmill.store import dialing
 from turnmill.store.database import Database
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
 
 
 @pytest.fixture

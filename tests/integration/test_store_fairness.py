@@ -1,7 +1,5 @@
 """Who waits for whom: providers side by side, sessions long and short, and what was paused."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests import rows, steps
@@ -11,14 +9,6 @@ from turnmill.store.database import Database
 from turnmill.store.line import claim as claims
 from turnmill.store.line import pauses
 from turnmill.store.line.history import succeeded_history
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    steps.assert_sound(database)
-    database.close()
 
 
 def test_a_provider_with_much_to_do_does_not_keep_another_ones_turns_waiting(

@@ -1,10 +1,8 @@
 """A turn of a hundred rounds writes as much in its last as in its second, and little beside it."""
 
-from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-import pytest
 from sqlalchemy import Connection, text
 
 from tests import rows, stepping, steps
@@ -26,13 +24,6 @@ SELECT wal_bytes - wal_fpi * 8192, wal_fpi FROM pg_stat_get_backend_wal(pg_backe
 STORED = """
 SELECT sum(octet_length(m.content::text)) FROM turnmill.messages m WHERE m.turn_id = %(id)s
 """
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
 
 
 def take_round(conn: Connection, claim: Claim) -> Claim:

@@ -35,14 +35,6 @@ CANARY = "nobody-may-ever-read-this"
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    steps.assert_sound(database)
-    database.close()
-
-
-@pytest.fixture
 def theirs(database_url: str) -> Iterator[Engine]:
     """An application's own engine, with settings of its own."""
     engine = create_engine(

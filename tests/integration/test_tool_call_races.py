@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests import rows, stepping, steps
+from tests import rows, stepping, steps, stores
 from tests.crowd import at_once, succeeded
 from turnmill.domain.errors import Conflict, TurnmillError
 from turnmill.domain.ids import TurnId
@@ -19,7 +19,6 @@ from turnmill.store.nouns import tool_call_moves, tool_calls, turns
 from turnmill.store.nouns.tool_call_moves import Decision, Given
 from turnmill.store.nouns.tool_calls import ToolCallRecord
 from turnmill.store.records import Claim
-from turnmill.store.schema.revision import create_all
 
 ROUNDS = 12
 OUTSIDE, ASKED, OURS = ToolCallState.CALLER, ToolCallState.APPROVAL, ToolCallState.PENDING
@@ -213,9 +212,7 @@ def test_in_whatever_order_they_come_a_call_is_answered_once_and_a_turn_never_st
 
 @pytest.fixture(scope="module")
 def memory() -> Iterator[Database]:
-    database = Database("sqlite://")
-    with database.begin() as conn:
-        create_all(conn)
+    database = stores.in_memory()
     yield database
     steps.assert_sound(database)  # of all examples at once: it reads everything
     database.close()

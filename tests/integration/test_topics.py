@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -28,13 +27,6 @@ from turnmill_worker.stack.process import wait_until
 from turnmill_worker.upkeep.jobs import Upkeep
 
 SLOT = datetime.now(UTC).replace(second=0, microsecond=0)
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
 
 
 def work(store: Database, url: str) -> Upkeep:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
 
@@ -50,10 +49,9 @@ class Threads(MockProvider):
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
+def store(database: Database) -> Database:
+    """One in which a promise may be broken."""
+    return database
 
 
 @pytest.fixture

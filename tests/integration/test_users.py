@@ -23,7 +23,6 @@ from turnmill.verbs import intake
 from turnmill.verbs.users.erasing import Erasing
 
 ROOT = Path(__file__).parents[2]
-_PICTURE = (ROOT / "tests/attachments.py").read_bytes()
 
 
 @pytest.fixture

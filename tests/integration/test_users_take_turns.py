@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,14 +14,6 @@ from turnmill.store.records import Claim
 from turnmill_worker.turn.ledger import GroupedLedger
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    steps.assert_sound(database)
-    database.close()
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from sqlalchemy import insert, select
 
 from tests.attachments import PDF, a_png
 from tests.doubles.both_vendors import BothVendors
-from tests.openai_sessions import WAIT, sound_client, store_of, until
+from tests.openai_sessions import WAIT, sound_client, store_of
+from tests.waiting import until
 from turnmill import Client, TurnFailed
 from turnmill.domain.ids import SessionId
 from turnmill.domain.uploads import IN_FLIGHT, new_name

@@ -13,6 +13,7 @@ import pytest
 
 from tests import steps
 from tests.crowd import DEADLINE
+from tests.waiting import until
 from turnmill import AsyncClient, Client, Reply, TurnTimeout
 from turnmill.domain.errors import (
     BatchTimeout,
@@ -36,16 +37,8 @@ from turnmill.store.schema_name import execute
 from turnmill.sync.turns import Turn
 from turnmill.verbs import reply as reply_of_turn
 from turnmill.wire import SETTLED_CHANNEL
-from turnmill_worker.stack.process import wait_until
 
 WAYS = ["blocking", "asyncio"]
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
 
 
 @pytest.fixture
@@ -113,10 +106,6 @@ class Rumours:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    assert wait_until(condition, timeout=timedelta(seconds=DEADLINE))
 
 
 def test_a_wake_up_without_an_end_ends_no_wait(

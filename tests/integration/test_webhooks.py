@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,10 +12,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 from standardwebhooks import Webhook as Verifier
 
 from tests import rows, steps
+from tests.crowd import until_blocked
+from tests.waiting import async_until
 from turnmill.domain.errors import MoveRefused
 from turnmill.domain.hearing import asked
 from turnmill.net.public_address import Reach
@@ -32,14 +33,6 @@ pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_" + "QUJD" * 11
 OTHER = "whsec_" + "REVG" * 11
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    steps.assert_sound(database)
-    database.close()
 
 
 @dataclass
@@ -84,12 +77,6 @@ async def posting(store: Database, *, owner: str = "a") -> AsyncIterator[None]:
     finally:
         post.stop()
         await asyncio.wait_for(task, timeout=20)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def created(store: Database, url: str, *kinds: str, content: bool = False) -> Webhook:
@@ -143,7 +130,7 @@ async def test_an_event_is_sent_signed_with_ids_and_states_alone(store: Database
         created(store, address.url)
         line = answered(store)
         async with posting(store):
-            await until(lambda: len(address.heard) == 1)
+            await async_until(lambda: len(address.heard) == 1)
     headers, body = address.heard[0]
     said = Verifier(SECRET).verify(body.decode(), headers)
     assert (said["type"], said["data"]["state"]) == ("turn.settled", "succeeded")
@@ -158,7 +145,7 @@ async def test_the_words_of_a_reply_go_along_where_that_was_asked_for(store: Dat
         created(store, address.url, content=True)
         answered(store)
         async with posting(store):
-            await until(lambda: len(address.heard) == 1)
+            await async_until(lambda: len(address.heard) == 1)
     content = json.loads(address.heard[0][1])["data"]["content"]
     assert content["text"] and content["cut"] is False
 
@@ -169,8 +156,8 @@ async def test_what_happened_before_there_was_a_webhook_is_not_sent(store: Datab
         created(store, address.url)
         answered(store)
         async with posting(store):
-            await until(lambda: len(address.heard) == 1)
-            await until(lambda: not log(store, now_first(store))[0].due_at)
+            await async_until(lambda: len(address.heard) == 1)
+            await async_until(lambda: not log(store, now_first(store))[0].due_at)
     assert len(log_of_all(store)) == 1
 
 
@@ -189,8 +176,8 @@ async def test_two_processes_send_each_event_once(store: Database) -> None:
         created(store, address.url)
         answered(store, 40)
         async with posting(store), posting(store, owner="b"):
-            await until(lambda: len(address.heard) >= 40)
-            await until(lambda: now_first(store).waiting == 0)
+            await async_until(lambda: len(address.heard) >= 40)
+            await async_until(lambda: now_first(store).waiting == 0)
     ids = [headers["webhook-id"] for headers, _ in address.heard]
     assert len(ids) == len(set(ids)) == 40
 
@@ -202,9 +189,9 @@ async def test_what_was_not_taken_is_sent_again_under_the_same_id(store: Databas
         answered(store)
         async with posting(store):
             for status in (500, 302, 204):
-                await until(partial(has_come_to, store, hook, status))
+                await async_until(partial(has_come_to, store, hook, status))
                 hurry(store)
-            await until(lambda: now(store, hook).waiting == 0)
+            await async_until(lambda: now(store, hook).waiting == 0)
     assert len({headers["webhook-id"] for headers, _ in address.heard}) == 1
     (one,) = log(store, hook)
     assert (one.state, one.tries, one.status) == (DeliveryState.DELIVERED, 3, 204)
@@ -252,12 +239,12 @@ async def test_one_that_is_gone_is_parked_at_once_and_goes_on_when_it_is_release
         address.statuses = [410]
         answered(store)
         async with posting(store):
-            await until(lambda: now(store, hook).parked_at is not None)
+            await async_until(lambda: now(store, hook).parked_at is not None)
             answered(store)
-            await until(lambda: now(store, hook).waiting == 1)
+            await async_until(lambda: now(store, hook).waiting == 1)
             with store.begin() as conn:
                 assert webhooks.release(conn, hook.id) == 1
-            await until(lambda: now(store, hook).waiting == 0)
+            await async_until(lambda: now(store, hook).waiting == 0)
     assert len(address.heard) == 3
 
 
@@ -266,16 +253,16 @@ async def test_what_was_sent_is_sent_again_by_id_or_by_time(store: Database) -> 
         hook = created(store, address.url)
         answered(store, 3)
         async with posting(store):
-            await until(lambda: len(log(store, hook)) == 3 and now(store, hook).waiting == 0)
+            await async_until(lambda: len(log(store, hook)) == 3 and now(store, hook).waiting == 0)
             one = log(store, hook)[0]
             since = datetime.now(UTC) - timedelta(hours=1)
             with store.begin() as conn:
                 assert webhooks.replay(conn, hook.id, delivery_ids=[one.id]) == 1
-            await until(lambda: len(address.heard) == 4 and now(store, hook).waiting == 0)
+            await async_until(lambda: len(address.heard) == 4 and now(store, hook).waiting == 0)
             with store.begin() as conn:
                 assert webhooks.replay(conn, hook.id, since=since) == 3
                 assert webhooks.replay(conn, hook.id, since=since, until=since) == 0
-            await until(lambda: len(address.heard) == 7)
+            await async_until(lambda: len(address.heard) == 7)
 
 
 async def test_no_more_is_sent_again_than_may_wait_so_that_nothing_new_is_missed(
@@ -304,11 +291,11 @@ async def test_while_secrets_overlap_both_sign_and_then_the_new_one_alone(store:
             webhooks.rotate(conn, hook.id, secret=OTHER, overlap=timedelta(hours=1))
         answered(store)
         async with posting(store):
-            await until(lambda: len(address.heard) == 1)
+            await async_until(lambda: len(address.heard) == 1)
             with store.begin() as conn:
                 webhooks.rotate(conn, hook.id, secret=SECRET, overlap=timedelta(0))
             answered(store)
-            await until(lambda: len(address.heard) == 2)
+            await async_until(lambda: len(address.heard) == 2)
     (both, body), (one, other) = address.heard
     for secret in (SECRET, OTHER):
         Verifier(secret).verify(body.decode(), both)
@@ -353,9 +340,7 @@ def test_a_webhook_that_is_removed_while_it_is_being_parked_is_gone_and_nobody_f
 
     def removed_meanwhile(conn: Any, *given: Any, **options: Any) -> None:
         removing.append(pool.submit(store.run, webhooks.remove, hook.id))
-        deadline = time.monotonic() + 20
-        while not waits(store) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until_blocked(store)
         park(conn, *given, **options)
 
     removing: list[Future[None]] = []
@@ -365,10 +350,3 @@ def test_a_webhook_that_is_removed_while_it_is_being_parked_is_gone_and_nobody_f
         removing[0].result(timeout=20)
     with store.begin() as conn:
         assert webhooks.find(conn) == []
-
-
-def waits(store: Database) -> bool:
-    """Tell whether somebody waits for a lock."""
-    with store.begin() as conn:
-        found = conn.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1"))
-        return found.first() is not None

@@ -7,13 +7,12 @@ from typing import Any
 
 from sqlalchemy import update
 
+from tests import stores
 from tests.claims import a_claim
 from turnmill.domain.errors import ProviderError, RateLimited, Rejected, StoreUnavailable
-from turnmill.store.database import Database
 from turnmill.store.nouns.accounts import list_closed
 from turnmill.store.nouns.limits import LimitKey, read_limits, set_limit
 from turnmill.store.schema.limit_tables import accounts
-from turnmill.store.schema.revision import create_all
 from turnmill.store.types import db_after
 from turnmill_worker.gates.accounts import Accounts
 from turnmill_worker.gates.limits import Limits
@@ -62,9 +61,7 @@ class Rig:
     """A store in memory, the gates of a process, and what its vendor answers."""
 
     def __init__(self) -> None:
-        self.store = Database("sqlite://")
-        with self.store.begin() as conn:
-            create_all(conn)
+        self.store = stores.in_memory()
         self.rows = CountedRows(self.store, owner="one")
         recalling = NotedRecalling(self.rows, lambda head: None)
         self.recalled = recalling.recalled

@@ -1,30 +1,17 @@
 """What a batch file may hold, line by line; checked before anything is written."""
 
-import json
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.batch_clients import batches_of
+from tests.batch_files import Write, hello, writing
 from turnmill.domain.errors import InvalidBatchFile
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.schema.revision import create_all
 from turnmill.sync.batches import Batches
-
-Write = Callable[..., Path]
-
-
-@pytest.fixture
-def store() -> Iterator[Database]:
-    database = Database("sqlite://")
-    with database.begin() as conn:
-        create_all(conn)
-    yield database
-    database.close()
 
 
 @pytest.fixture
@@ -34,17 +21,7 @@ def batches(store: Database) -> Batches:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def to_file(*lines: dict[str, Any] | str) -> Path:
-        path = tmp_path / "jobs.jsonl"
-        texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
-        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-        return path
-
-    return to_file
-
-
-def hello(number: int, **fields: Any) -> dict[str, Any]:
-    return {"custom_id": f"line-{number}", "user_id": f"user-{number}", "text": "hi"} | fields
+    return writing(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
 """What the benchmark makes of what it has measured."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from benchmarks import memory, render
 from benchmarks.many import Look, Stands, held_kb, wrongs
 from benchmarks.parts import Spread
 from benchmarks.throughput import Throughput
 
+ROOT = Path(__file__).parents[2]
 _ALL_ANSWERED = Stands(succeeded=9, turns=9, attempts=9, replies=9)
 
 
@@ -37,6 +42,21 @@ def a_row(system: str, cost: float) -> dict[str, Any]:
         "pss_mb": 300.0,
         "ran_dry": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("page", "results"),
+    [
+        ("README.md", "short.json"),
+        ("docs/benchmarks.md", "short.json"),
+        ("docs/benchmarks-full.md", "full.json"),
+    ],
+)
+def test_the_figures_of_a_page_are_those_that_were_measured(page: str, results: str) -> None:
+    shown = (ROOT / page).read_text(encoding="utf-8")
+    measured = json.loads((ROOT / "benchmarks/results" / results).read_text(encoding="utf-8"))
+    assert "<!-- benchmark:" in shown
+    assert render.rendered(shown, measured) == shown
 
 
 def test_a_further_call_is_what_lies_between_two_loads_when_most_calls_were_there() -> None:

@@ -1,28 +1,17 @@
 """A cancel reaches the call that it is meant for, whenever it was told of, and no other."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from tests import rows, steps
 from turnmill.store.database import Database
 from turnmill.store.records import Claim
-from turnmill.store.schema.revision import create_all
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.process.cancelling import Cancelling
 from turnmill_worker.turn.in_hand import InHand
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def store() -> Iterator[Database]:
-    database = Database("sqlite://")
-    with database.begin() as conn:
-        create_all(conn)
-    yield database
-    database.close()
 
 
 def claimed(store: Database) -> Claim:

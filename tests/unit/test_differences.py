@@ -104,9 +104,3 @@ def test_a_difference_that_is_there_is_found() -> None:
     assert found.is_clear
     assert (found.low or 0) < 2 < (found.high or 0)
     assert found.share == pytest.approx(0.2, abs=0.06)
-
-
-def _WIDER(n: int) -> float:  # noqa: N802
-    from turnmill.domain.analytics.differences import always
-
-    return always(n)

@@ -5,6 +5,7 @@ import pickle
 import re
 import traceback
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,20 +13,23 @@ import pytest
 import turnmill
 from turnmill.domain import errors
 from turnmill.domain.errors import TurnmillError
+from turnmill_worker.stack import errors as errors_of_the_stack
 
-CLASSES = [
-    found
-    for _, found in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(found, TurnmillError)
-]
+
+def classes_of(module: ModuleType) -> list[type[TurnmillError]]:
+    found = [found for _, found in inspect.getmembers(module, inspect.isclass)]
+    return [one for one in found if issubclass(one, TurnmillError)]
+
+
+CLASSES = classes_of(errors)
 _LINE = re.compile(r"^(?P<indent>[│├└─ ]*)(?P<name>[A-Z]\w+)", re.MULTILINE)
 
 
-def drawn() -> dict[str, str | None]:
+def drawn(module: ModuleType) -> dict[str, str | None]:
     """Return the parent of each class in the tree of the module's docstring."""
     parents: dict[str, str | None] = {}
     path: list[str] = []
-    for match in _LINE.finditer((errors.__doc__ or "").partition("\n\n")[2]):
+    for match in _LINE.finditer((module.__doc__ or "").partition("\n\n")[2]):
         depth = len(match["indent"]) // 4
         path = [*path[:depth], match["name"]]
         parents[match["name"]] = path[-2] if depth else None
@@ -51,12 +55,14 @@ def made(kind: type[TurnmillError]) -> TurnmillError:
     return kind("the_message", **{name: given[name] for name in wanted})
 
 
-def test_the_tree_is_drawn_as_it_is() -> None:
+@pytest.mark.parametrize("module", [errors, errors_of_the_stack], ids=lambda one: one.__name__)
+def test_a_tree_is_drawn_as_it_is(module: ModuleType) -> None:
+    classes = classes_of(module)
     real = {
-        kind.__name__: next((base.__name__ for base in kind.__bases__ if base in CLASSES), None)
-        for kind in CLASSES
+        kind.__name__: next((base.__name__ for base in kind.__bases__ if base in classes), None)
+        for kind in classes
     }
-    assert drawn() == real
+    assert drawn(module) == real
 
 
 @pytest.mark.parametrize("kind", CLASSES)

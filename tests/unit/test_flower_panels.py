@@ -2,12 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
 
+from tests.waiting import async_until
 from turnmill.domain.errors import StoreUnavailable
 from turnmill_worker.flower import panels
 from turnmill_worker.flower.panels import MOST_AT_ONCE, MOST_KEPT, Panel, Panels, Pool
@@ -45,7 +45,7 @@ async def test_whoever_asks_gets_what_was_read_after_he_asked(source: Source) ->
         panel = Panel(source, Pool(threads))
         source.goes_on.clear()
         first = asyncio.create_task(panel.look(5))
-        await until(lambda: source.read == 1)
+        await async_until(lambda: source.read == 1)
         later = [asyncio.create_task(panel.look(5)) for _ in range(20)]
         await asyncio.sleep(0)
         source.goes_on.set()
@@ -95,7 +95,7 @@ async def test_who_does_not_wait_has_it_read_for_those_who_come_later(source: So
     with ThreadPoolExecutor(2) as threads:
         panel = Panel(source, Pool(threads), every=60)
         assert (await panel.look(0)).value is None
-        await until(lambda: panel.last().value == 1)
+        await async_until(lambda: panel.last().value == 1)
         assert (await panel.look(0)).is_fresh
     assert source.read == 1
 
@@ -113,9 +113,3 @@ async def test_what_hangs_is_bounded_and_so_is_what_is_kept(source: Source) -> N
         for number in range(1, MOST_KEPT + 1):
             kept.of(number, source)
         assert kept.of(0, source) is not first
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)

@@ -1,13 +1,13 @@
 """The gates right before a call: what is closed for all, what is tried by one, what has room."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
 
 from tests.unit.gates_rig import LATER, NO_MONEY, Rig, a_call, waits
+from tests.waiting import async_until
 from turnmill.domain.errors import (
     MaybeSent,
     Overloaded,
@@ -125,7 +125,7 @@ async def test_one_call_tries_what_is_closed_and_the_others_wait_for_that(rig: R
     rig.let_time_come()
     rig.answer, rig.hangs = Done(text="hi", usage=Usage()), asyncio.Event()
     calls = [asyncio.create_task(rig.ask()) for _ in range(10)]
-    await until(lambda: sum(one.done() for one in calls) == 9 and rig.calls == 2)
+    await async_until(lambda: sum(one.done() for one in calls) == 9 and rig.calls == 2)
     (trying,) = (one for one in calls if not one.done())
     assert all(isinstance(one.result(), NotNow) for one in calls if one is not trying)
     rig.hangs.set()
@@ -140,7 +140,7 @@ async def test_a_call_that_is_cancelled_while_it_tries_lets_another_one_try(rig:
     rig.let_time_come()
     rig.answer, rig.hangs = Done(text="hi", usage=Usage()), asyncio.Event()
     trying = asyncio.create_task(rig.ask())
-    await until(lambda: rig.calls == 2)
+    await async_until(lambda: rig.calls == 2)
     trying.cancel()
     await asyncio.wait([trying])
     rig.hangs.set()
@@ -192,11 +192,11 @@ async def test_attempts_that_take_too_long_count_as_failures(rig: Rig) -> None:
     for n in range(10):
         call = a_call()
         hanging = asyncio.create_task(rig.ask(call))
-        await until(lambda n=n: rig.calls == n + 1)  # type: ignore[misc]
+        await async_until(lambda n=n: rig.calls == n + 1)  # type: ignore[misc]
         call.holding.stop = Stop.TIMED_OUT
         hanging.cancel()
         await asyncio.wait([hanging])
-    await until(lambda: bool(rig.closed()))
+    await async_until(lambda: bool(rig.closed()))
     assert rig.closed() == [("breaker", "fails", "large")]
 
 
@@ -262,7 +262,7 @@ async def test_no_more_calls_are_in_flight_than_are_allowed(rig: Rig) -> None:
     rig.limit(concurrent=3)
     rig.hangs = asyncio.Event()
     calls = [asyncio.create_task(rig.ask()) for _ in range(20)]
-    await until(lambda: sum(one.done() for one in calls) == 17)
+    await async_until(lambda: sum(one.done() for one in calls) == 17)
     assert rig.most == 3
     done = [one.result() for one in calls if one.done()]
     assert {one.waits_for for one in done} == {"limit"}  # type: ignore[union-attr]
@@ -275,10 +275,10 @@ async def test_a_provider_that_hangs_leaves_slots_to_the_others(rig: Rig) -> Non
     rig.limits.look([], ["theirs", "another"])
     rig.hangs = asyncio.Event()
     calls = [asyncio.create_task(rig.ask()) for _ in range(60)]
-    await until(lambda: sum(one.done() for one in calls) == 30)
+    await async_until(lambda: sum(one.done() for one in calls) == 30)
     assert rig.calls == 30
     others = asyncio.create_task(rig.ask(provider="another"))
-    await until(lambda: rig.calls == 31)
+    await async_until(lambda: rig.calls == 31)
     rig.hangs.set()
     await asyncio.gather(others, *calls)
 
@@ -287,7 +287,7 @@ async def test_a_provider_that_is_alone_may_have_all_slots(rig: Rig) -> None:
     rig.limits.look([], ["theirs"])
     rig.hangs = asyncio.Event()
     calls = [asyncio.create_task(rig.ask()) for _ in range(40)]
-    await until(lambda: rig.calls == 40)
+    await async_until(lambda: rig.calls == 40)
     rig.hangs.set()
     await asyncio.gather(*calls)
 
@@ -340,7 +340,7 @@ async def test_a_process_that_has_just_begun_calls_nobody_before_it_knows_what_i
     outer, _ = gates.layers
     rig.hangs = asyncio.Event()
     calls = [asyncio.ensure_future(outer(a_call(), rig.vendor)) for _ in range(5)]
-    await until(lambda: sum(one.done() for one in calls) == 4)
+    await async_until(lambda: sum(one.done() for one in calls) == 4)
     rig.hangs.set()
     await asyncio.gather(*calls)
     await gates.stop()
@@ -383,9 +383,3 @@ def another_process(rig: Rig) -> Gates:
         announce=lambda head: None,
         slots=lambda: 40,
     )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5.0):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)

@@ -38,10 +38,11 @@ async def test_a_vendor_that_says_at_once_and_refuses_is_asked_once_a_second(
     rig: Rig, told: float
 ) -> None:
     rig.answer = RateLimited("rate_limit_exceeded", retry_after=timedelta(seconds=told))
+    began = time.monotonic()
     for _ in range(30):
         await rig.ask()
         await asyncio.sleep(0.01)
-    assert rig.calls == 2  # the first one, and one that tried it
+    assert 2 <= rig.calls <= 2 + time.monotonic() - began  # the first one, and those that tried it
     rig.let_time_come()
     rig.answer = Done(text="hi", usage=Usage())
     await rig.ask()

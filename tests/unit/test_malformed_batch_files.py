@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from tests.batch_clients import batches_of
 from turnmill.domain.errors import InvalidBatchFile, InvalidInput
 from turnmill.store.database import Database
-from turnmill.store.schema.revision import create_all
 from turnmill.sync.batches import Batches
 
 MOST = 1000  #: bytes of a text
@@ -151,15 +149,6 @@ LINES: dict[str, tuple[bytes, str]] = {
         VALUE,
     ),
 }
-
-
-@pytest.fixture
-def store() -> Iterator[Database]:
-    database = Database("sqlite://")
-    with database.begin() as conn:
-        create_all(conn)
-    yield database
-    database.close()
 
 
 @pytest.fixture

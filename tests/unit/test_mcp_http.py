@@ -11,11 +11,6 @@ pytestmark = pytest.mark.anyio
 URL = "http://server.example/mcp"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def asked(
     answer: Callable[[httpx2.Request], httpx2.Response], *, session: str = ""
 ) -> httpx2.Response:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from tests import rows, steps
 from tests.hostile import RAISED, SECRET
+from tests.waiting import async_until
 from turnmill.domain.errors import StoreUnavailable
 from turnmill.domain.hearing import Asked
 from turnmill.domain.ids import SessionId
@@ -23,7 +24,6 @@ from turnmill.store.nouns import event_log, events, reading, sessions
 from turnmill.store.nouns.subscribing import subscribe
 from turnmill.store.rules.happenings import observe
 from turnmill.store.schema.event_tables import events as event_rows
-from turnmill.store.schema.revision import create_all
 from turnmill_worker.observers import Event, Observer, registered
 from turnmill_worker.observers.reader import Pace, Reader
 from turnmill_worker.observers.registered import Named
@@ -34,15 +34,6 @@ QUICK = timedelta(milliseconds=10)
 PACE = Pace(
     timeout=timedelta(seconds=5), lease=timedelta(seconds=10), poll=QUICK, again=QUICK, most_tries=3
 )
-
-
-@pytest.fixture
-def store() -> Iterator[Database]:
-    database = Database("sqlite://")
-    with database.begin() as conn:
-        create_all(conn)
-    yield database
-    database.close()
 
 
 def answered(store: Database, count: int = 3) -> SessionId:
@@ -66,12 +57,6 @@ async def running(reader: Reader) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         reader.stop()
         await asyncio.wait_for(task, timeout=10)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def state(store: Database) -> events.EventReader:
@@ -118,9 +103,9 @@ async def test_an_observer_is_told_of_all_that_happens_before_and_while_it_liste
     notes = kind()
     answered(store)
     async with running(reader_of(notes, store)):
-        await until(lambda: notes.told == [1, 2, 3])
+        await async_until(lambda: notes.told == [1, 2, 3])
         answered(store)
-        await until(lambda: notes.told == [1, 2, 3] * 2)
+        await async_until(lambda: notes.told == [1, 2, 3] * 2)
     assert state(store).behind == 0
 
 
@@ -130,7 +115,7 @@ async def test_a_plain_function_that_returns_something_to_await_has_it_awaited(
     notes = AsyncNotes()
     answered(store)
     async with running(reader_of(partial(notes.__call__), store)):
-        await until(lambda: notes.told == [1, 2, 3])
+        await async_until(lambda: notes.told == [1, 2, 3])
 
 
 @pytest.mark.parametrize("kind", [Notes, AsyncNotes])
@@ -144,7 +129,7 @@ async def test_an_observer_that_fails_is_told_again_before_anything_later(
     notes = kind(make, make)
     answered(store)
     async with running(reader_of(notes, store)):
-        await until(lambda: is_over(store))
+        await async_until(lambda: is_over(store))
     assert notes.told == [1, 2, 2, 2, 3]
     assert (state(store).tries, state(store).skipped) == (0, 0)
     assert SECRET not in caplog.text and "did not take turn.succeeded" in caplog.text
@@ -156,13 +141,13 @@ async def test_who_fails_many_times_in_a_row_is_parked_and_misses_nothing_once_r
     notes = Notes(*[ValueError] * 4)
     answered(store)
     async with running(reader_of(notes, store)):
-        await until(lambda: is_parked(store))
+        await async_until(lambda: is_parked(store))
         assert (notes.told, state(store).parked_because) == ([1, 2, 2, 2], "ValueError")
         assert "3 tries to tell it of turn.succeeded came to nothing" in caplog.text
         with store.begin() as conn:
             assert event_log.prune(conn) == 1
             events.park_reader(conn, "observer:one", parked=False)
-        await until(lambda: is_over(store))
+        await async_until(lambda: is_over(store))
     assert notes.told == [1, 2, 2, 2, 2, 2, 3]
 
 
@@ -180,7 +165,7 @@ async def test_an_observer_is_told_of_what_it_asks_for_in_the_words_in_which_it_
     async with running(
         Reader(replace(named, asked=asks), store, owner="a", pace=PACE),
     ):
-        await until(lambda: is_over(store))
+        await async_until(lambda: is_over(store))
     assert told == [("turn.settled", "succeeded"), ("session.paused", None)]
 
 
@@ -191,7 +176,7 @@ async def test_one_that_sessions_name_is_told_of_these_alone(store: Database) ->
         observe(conn, {named: ["one"], other: ["two"]})
     only = Named(name="one", observer=lambda event: told.append(event.session_id), opt_in=True)
     async with running(Reader(only, store, owner="a", pace=PACE)):
-        await until(lambda: is_over(store))
+        await async_until(lambda: is_over(store))
     assert told == [named, named]
 
 
@@ -218,12 +203,12 @@ async def test_a_call_that_never_ends_holds_up_no_other_observer_and_gives_nothi
         Named(name="stuck", observer=waits), store, owner="a", pace=replace(PACE, timeout=QUICK)
     )
     async with running(stuck), running(reader_of(told, store)):
-        await until(lambda: told.told == [1, 2, 3])
-        await until(lambda: caplog.text.count("still_running") > 5)
+        await async_until(lambda: told.told == [1, 2, 3])
+        await async_until(lambda: caplog.text.count("still_running") > 5)
         names = [one.name for one in threading.enumerate()]
         assert names.count("turnmill-observer-stuck") == 1
         hangs.set()
-        await until(lambda: set(seen) == {1, 2, 3})
+        await async_until(lambda: set(seen) == {1, 2, 3})
     with store.begin() as conn:
         assert [one.skipped for one in events.readers(conn)] == [0, 0]
 
@@ -243,9 +228,9 @@ async def test_an_async_observer_that_cannot_be_cancelled_is_left_behind(
     answered(store, 1)
     hasty = replace(PACE, timeout=QUICK, most_tries=1000)
     async with running(reader_of(stubborn, store, pace=hasty)):
-        await until(lambda: "still_running" in caplog.text)
+        await async_until(lambda: "still_running" in caplog.text)
         enough.set()
-        await until(lambda: is_over(store))
+        await async_until(lambda: is_over(store))
 
 
 async def test_nothing_is_passed_before_it_was_told(store: Database) -> None:
@@ -263,7 +248,7 @@ async def test_nothing_is_passed_before_it_was_told(store: Database) -> None:
     lost.cancel()
     await asyncio.wait([lost])
     async with running(reader_of(notes, store, owner="b")):
-        await until(lambda: notes.told == [1, 2, 3])
+        await async_until(lambda: notes.told == [1, 2, 3])
 
 
 async def test_of_several_processes_one_tells_and_another_goes_on_when_it_stops(
@@ -273,13 +258,13 @@ async def test_of_several_processes_one_tells_and_another_goes_on_when_it_stops(
     first, second = reader_of(one, store), reader_of(two, store, owner="b")
     async with running(first):
         answered(store)
-        await until(lambda: one.told == [1, 2, 3])
+        await async_until(lambda: one.told == [1, 2, 3])
         async with running(second):
             answered(store)
-            await until(lambda: one.told == [1, 2, 3] * 2)
+            await async_until(lambda: one.told == [1, 2, 3] * 2)
             first.stop()
             answered(store)
-            await until(lambda: two.told == [1, 2, 3])
+            await async_until(lambda: two.told == [1, 2, 3])
     assert one.told == [1, 2, 3] * 2
 
 
@@ -300,14 +285,14 @@ async def test_who_waits_for_another_process_to_end_is_not_woken_by_what_happens
         for owner in "ab"
     )
     async with running(holds):
-        await until(lambda: asked == ["a"])
+        await async_until(lambda: asked == ["a"])
         async with running(waits):
-            await until(lambda: asked == ["a", "b"])
+            await async_until(lambda: asked == ["a", "b"])
             for n in range(3):
                 answered(store, 1)
                 holds.wake()
                 waits.wake()
-                await until(lambda n=n: len(notes.told) == n + 1)  # type: ignore[misc]
+                await async_until(lambda n=n: len(notes.told) == n + 1)  # type: ignore[misc]
     assert asked == ["a", "b"]
 
 
@@ -336,7 +321,7 @@ async def test_an_outage_of_the_store_costs_nothing(
     monkeypatch.setattr(reading, "passed", passed)
     answered(store)
     async with running(reader_of(notes, store)):
-        await until(lambda: is_over(store))
+        await async_until(lambda: is_over(store))
     assert set(notes.told) == {1, 2, 3}
     assert "store_unavailable; trying again" in caplog.text
 
@@ -353,7 +338,7 @@ async def test_a_gap_is_told_of_too(store: Database) -> None:
         told.append((event.kind, event.n))
 
     async with running(reader_of(notes, store)):
-        await until(lambda: told == [("gap", 2), ("turn.succeeded", 3)])
+        await async_until(lambda: told == [("gap", 2), ("turn.succeeded", 3)])
 
 
 async def test_the_log_says_ids_and_kinds(
@@ -363,7 +348,7 @@ async def test_the_log_says_ids_and_kinds(
     (log,) = registered.registered("log")
     line = answered(store, 1)
     async with running(reader_of(log.observer, store)):
-        await until(lambda: f"turn.succeeded: turn {turn_of(store)}" in caplog.text)
+        await async_until(lambda: f"turn.succeeded: turn {turn_of(store)}" in caplog.text)
     assert f"number 1 in session {line}" in caplog.text
 
 

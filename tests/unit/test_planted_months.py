@@ -1,7 +1,5 @@
 """Months of some seeds, each plant alone: it is found alone, whatever the dice say."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.folded import fold_all
@@ -11,15 +9,6 @@ from turnmill.store.analytics.drawn import MOST_TURNS, draw_of
 from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.analytics.suggestions import suggest
 from turnmill.store.database import Database
-from turnmill.store.schema.revision import create_all
-
-
-@pytest.fixture
-def store() -> Iterator[Database]:
-    store = Database("sqlite://")
-    store.run(create_all)
-    yield store
-    store.close()
 
 
 def found_in(store: Database, *rules: SuggestionRule, seed: int) -> set[tuple[SuggestionRule, str]]:

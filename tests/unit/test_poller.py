@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -11,12 +11,9 @@ from typing import Any, cast
 import pytest
 
 from tests.claims import a_claim
-from turnmill.domain.content import Message
-from turnmill.domain.ids import SessionId, TurnId
+from tests.ledgers import FakeLedger
 from turnmill.domain.states import Lane
-from turnmill.store.budget_records import Ask, Found, Reserved
-from turnmill.store.compaction_records import NewCompaction, Spoken
-from turnmill.store.records import Claim, Settled, Settlement
+from turnmill.store.records import Claim
 from turnmill_worker.process.poller import Hints, Poller
 from turnmill_worker.providers.port import Done, Provider, Request
 from turnmill_worker.turn.deps import Deps
@@ -30,7 +27,7 @@ JUST = timedelta(milliseconds=200)
 
 
 @dataclass
-class Ledger:
+class Ledger(FakeLedger):
     """Has any number of turns that are due in each lane."""
 
     waits: dict[Lane, timedelta] = field(default_factory=dict)
@@ -47,37 +44,6 @@ class Ledger:
         count = min(limit, self.due[lane])
         self.due[lane] -= count
         return [a_claim(lane=lane) for _ in range(count)]
-
-    async def history(self, session_id: SessionId) -> Sequence[Message]:
-        return ()
-
-    async def history_after(self, session_id: SessionId) -> Sequence[Message]:
-        return ()
-
-    async def spoken(self, session_id: SessionId) -> Spoken:
-        return Spoken(turns=())
-
-    async def keep_compaction(self, claim: Claim, made: NewCompaction) -> bool:
-        return True
-
-    async def mark_sent(self, claim: Claim) -> bool:
-        return True
-
-    async def claim_again(self, turn_id: TurnId) -> Claim | None:
-        return None
-
-    async def paused(self) -> frozenset[str]:
-        return frozenset()
-
-    async def mark_target(self, claim: Claim) -> bool:
-        return True
-
-    async def reserve(self, ask: Ask) -> Reserved:
-        return Reserved(Found.RESERVED)
-
-    async def settle(self, settlement: Settlement) -> Settled:
-        state = settlement.state
-        return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
 
 
 @dataclass
@@ -97,7 +63,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.deps = Deps(
-            ledger=cast(Any, self.ledger),
+            ledger=self.ledger,
             in_hand=InHand(),
             slots=Slots(self.slots),
             provider=lambda _: cast(Provider, SimpleNamespace(send=self._send)),

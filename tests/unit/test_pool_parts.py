@@ -86,8 +86,6 @@ def test_a_bell_rings_any_number_of_times_and_after_it_was_closed() -> None:
 
 # The bridge
 
-Drive = Callable[[Callable[[], Any]], Any]
-
 
 def drive(function: Callable[[], Any], interruption: Callable[[], Exception | None]) -> Any:
     async def body() -> Any:

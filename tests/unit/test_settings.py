@@ -9,7 +9,6 @@ from turnmill.domain.errors import InvalidSetting
 from turnmill.settings import Profile, Reads, Settings
 
 REMOTE_DATABASE = "postgresql://me:secret-word@db.example.com/turnmill"
-REMOTE_BROKER = "redis://:secret-word@redis.example.com:6379/0"
 
 
 def read(**variables: str) -> Settings:

@@ -36,6 +36,7 @@ class AsyncAnalytics:
     async def report(self, *, days: int = 7, by_day: bool = True, refresh: bool = True) -> Report:
         """Return what the turns that ended in the last `days` UTC days came to.
 
+        That is a row for each day, provider and model; without `by_day`, for all days together.
         Beat writes the figures every ten minutes. With `refresh`, those of today are written anew
         before they are read; that takes as long as it takes to read the turns of a day.
         """
@@ -72,6 +73,8 @@ class AsyncAnalytics:
         zone: str = "UTC",
     ) -> Sequence[Totals]:
         """Return the lines that a report is added up from, the same as are written as CSV.
+
+        `since`, `until` and `zone` are those of `overview`.
 
         One for each span of time (hours of up to two days, days of up to 92, weeks, months),
         provider, model, tier, lane and tag that turns ended with.

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from uuid import UUID
 
 from turnmill.aio.attaching import async_bounded, async_lines_with_files
-from turnmill.domain.arguments import wait_seconds, wait_where
+from turnmill.domain.arguments import wait_if, wait_seconds
 from turnmill.domain.batch_estimates import BatchEstimate
 from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import (
@@ -277,7 +277,7 @@ class AsyncBatch:
         With `follow`, each line when it and all before it are final, until the last one is; at most
         for so long (seconds or timedelta), which raises BatchTimeout then.
         """
-        deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
+        deadline = Deadline(wait_if(timeout, follow, name="follow"))
         async for page in self._followed(deadline) if follow else self._pages():
             for result in page:
                 yield result
@@ -302,7 +302,7 @@ class AsyncBatch:
         The file is there with all its lines, or as before, and a new one is its owner's only; one
         that is followed is begun anew, and grows. Links, devices and FIFOs are written through.
         """
-        deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
+        deadline = Deadline(wait_if(timeout, follow, name="follow"))
         begin = partial(written_to, path_of(path), form=format, shape=shape, follow=follow)
         file = await async_aside(begin)
         try:

@@ -12,7 +12,10 @@ from turnmill.verbs.webhooks import WebhookRef
 
 
 class AsyncWebhooks:
-    """`client.webhooks`: addresses that workers post events to, signed, and what came of that."""
+    """`client.webhooks`: addresses that workers post events to, signed, and what came of that.
+
+    Whatever is done to one raises WebhookNotFound where it is not there.
+    """
 
     def __init__(self, executor: AsyncExecutor) -> None:
         self._executor = executor
@@ -54,7 +57,10 @@ class AsyncWebhooks:
         events: Sequence[str] | Unchanged = UNCHANGED,
         include_content: bool | Unchanged = UNCHANGED,
     ) -> Webhook:
-        """Change what is given; the rest stays. What waits is sent to the new address."""
+        """Change what is given; the rest stays. What waits is sent to the new address.
+
+        Raises what `create` does.
+        """
         verb = webhooks.update(webhook, url=url, events=events, include_content=include_content)
         return await self._executor.run(verb)
 

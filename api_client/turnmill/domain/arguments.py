@@ -98,6 +98,11 @@ def wait_where(value: object, *, waits: bool, hint: str) -> float | None:
     return found
 
 
+def wait_if(value: object, waits: object, *, name: str) -> float | None:
+    """Return `wait_where` of what is waited for if an option says so: `name` is that option's."""
+    return wait_where(value, waits=yes_or_no(waits, name=name), hint=f"{name}=True")
+
+
 def span(value: object, *, name: str, least: timedelta, most: timedelta) -> timedelta:
     """Return a timedelta of whole seconds within bounds."""
     if isinstance(value, timedelta) and least <= value <= most and not value.microseconds:

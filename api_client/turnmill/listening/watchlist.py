@@ -59,11 +59,6 @@ class Watchlist(Generic[E]):
         self._asked_at = -inf
         self._waited_at = inf
 
-    @property
-    def is_empty(self) -> bool:
-        """Tell whether nobody waits."""
-        return not self._events
-
     def add(self, turn_id: TurnId, event: E) -> None:
         """Have the event set whenever the turn may have ended."""
         self._events.setdefault(turn_id, []).append(event)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from turnmill.domain.arguments import wait_seconds, wait_where
+from turnmill.domain.arguments import wait_if, wait_seconds
 from turnmill.domain.batch_estimates import BatchEstimate
 from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import (
@@ -278,7 +278,7 @@ class Batch:
         With `follow`, each line when it and all before it are final, until the last one is; at most
         for so long (seconds or timedelta), which raises BatchTimeout then.
         """
-        deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
+        deadline = Deadline(wait_if(timeout, follow, name="follow"))
         for page in self._followed(deadline) if follow else self._pages():
             for result in page:
                 yield result
@@ -303,7 +303,7 @@ class Batch:
         The file is there with all its lines, or as before, and a new one is its owner's only; one
         that is followed is begun anew, and grows. Links, devices and FIFOs are written through.
         """
-        deadline = Deadline(wait_where(timeout, waits=follow, hint="follow=True"))
+        deadline = Deadline(wait_if(timeout, follow, name="follow"))
         begin = partial(written_to, path_of(path), form=format, shape=shape, follow=follow)
         file = aside(begin)
         try:

@@ -38,7 +38,8 @@ class Events:
 
         They begin after the `place` of the last one of the page before, after what a `reader` has
         passed, or with the oldest that is kept. Where events after that are gone, the first one is
-        a `gap`, whatever is asked for. A session that was deleted is named by its id.
+        a `gap`, whatever is asked for. A session that was deleted is named by its id. Of `kinds`
+        none stands for all. Raises InvalidInput, and SessionNotFound for the key of no session.
         """
         wanted = events.wanted(after=after, reader=reader, session=session, kinds=kinds)
         page = self._executor.run(events.page(wanted, after=None, limit=limit))

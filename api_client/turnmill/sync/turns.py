@@ -8,7 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from turnmill.domain.arguments import wait_seconds, wait_where, yes_or_no
+from turnmill.domain.arguments import wait_if, wait_seconds
 from turnmill.domain.content import Audio
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
@@ -197,10 +197,9 @@ class Turn:
         - `keep_partial`: what had come of a streamed reply is kept. `messages` shows it, as
           `partial`; no model is ever shown it.
         """
-        waits = yes_or_no(wait, name="wait")
-        deadline = Deadline(wait_where(timeout, waits=waits, hint="wait=True"))
+        deadline = Deadline(wait_if(timeout, wait, name="wait"))
         state = self._executor.run(turns.cancel(self.id, keep_partial=keep_partial))
-        if waits and state not in FINAL:
+        if wait and state not in FINAL:
             state = self._end(deadline)
         return state
 

@@ -13,7 +13,10 @@ from turnmill.verbs.webhooks import WebhookRef
 
 
 class Webhooks:
-    """`client.webhooks`: addresses that workers post events to, signed, and what came of that."""
+    """`client.webhooks`: addresses that workers post events to, signed, and what came of that.
+
+    Whatever is done to one raises WebhookNotFound where it is not there.
+    """
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -55,7 +58,10 @@ class Webhooks:
         events: Sequence[str] | Unchanged = UNCHANGED,
         include_content: bool | Unchanged = UNCHANGED,
     ) -> Webhook:
-        """Change what is given; the rest stays. What waits is sent to the new address."""
+        """Change what is given; the rest stays. What waits is sent to the new address.
+
+        Raises what `create` does.
+        """
         verb = webhooks.update(webhook, url=url, events=events, include_content=include_content)
         return self._executor.run(verb)
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from turnmill.domain.arguments import one_of, page_size, whole
+from turnmill.domain.arguments import one_of, page_size, whole, yes_or_no
 from turnmill.domain.bounds import LAYER_NAME
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
@@ -96,7 +96,7 @@ def add_reader(reader: object) -> Verb[None]:
 
 def park_reader(reader: object, *, parked: object) -> Verb[bool]:
     """Keep nothing for it alone, or again; False where it is so already."""
-    name, is_parked = _named(reader), bool(parked)
+    name, is_parked = _named(reader), yes_or_no(parked, name="parked")
     deed = Deed("reader.parked" if is_parked else "reader.released", objects={"reader": name})
 
     def on(conn: Connection) -> Effect[bool]:

@@ -1,6 +1,6 @@
 """Lanes: `client.lanes`, what waits and runs, and the brakes that an operator can put on."""
 
-from turnmill.domain.arguments import one_of
+from turnmill.domain.arguments import one_of, yes_or_no
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.states import Lane
@@ -22,12 +22,12 @@ def paused() -> Verb[Pauses]:
     return single(lambda conn: Effect(pause_rows.read_pauses(conn)))
 
 
-def pause(*, lane: str | None, provider: str | None, force: bool) -> Verb[bool]:
+def pause(*, lane: str | None, provider: str | None, force: object) -> Verb[bool]:
     """Start none of these turns any more; False where that is so already."""
-    named = _named(lane, provider)
+    named, is_forced = _named(lane, provider), yes_or_no(force, name="force")
 
     def on(conn: Connection) -> Effect[bool]:
-        if provider is not None and not force:
+        if provider is not None and not is_forced:
             refuse_unknown(conn, provider)
         done = [pause_rows.pause(conn, kind=kind, name=name) for kind, name in named]
         return Effect(any(done), changed=any(done))

@@ -1,6 +1,6 @@
 """Limits: `client.limits`, what providers may be asked in a minute, and at once."""
 
-from turnmill.domain.arguments import whole
+from turnmill.domain.arguments import whole, yes_or_no
 from turnmill.domain.auditing import Action
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
@@ -21,7 +21,7 @@ def set_limit(
     requests_per_minute: object,
     tokens_per_minute: object,
     concurrent: object,
-    force: bool,
+    force: object,
     actor: str,
 ) -> Verb[LimitRecord]:
     """Allow so much, and no more."""
@@ -37,8 +37,10 @@ def set_limit(
             hint="requests_per_minute=600, tokens_per_minute=… or concurrent=…; remove takes away",
         )
 
+    is_forced = yes_or_no(force, name="force")
+
     def on(conn: Connection) -> Effect[LimitRecord]:
-        if not force:
+        if not is_forced:
             refuse_unknown(conn, key.provider)
         record = rows.set_limit(conn, key, **says)
         figures = {name: one for name, one in says.items() if one is not None}

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from turnmill.domain.arguments import yes_or_no
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.analytics import usage
 from turnmill.store.nouns import repricing
@@ -58,7 +59,7 @@ class Job:
         first: date,
         last: date | None,
         provider: str | None,
-        dry_run: bool,
+        dry_run: object,
     ) -> None:
         """Raise InvalidInput."""
         self._price = price
@@ -67,7 +68,7 @@ class Job:
         if self._last < self._first:
             raise InvalidInput("last is before first", hint="both are days, in UTC")
         self._provider = name_or_none(provider, name="provider")
-        self._dry_run = dry_run
+        self._dry_run = yes_or_no(dry_run, name="dry_run")
         self._after: Place | None = None
         self._counts = dict.fromkeys(("seen", "changed", "unknown", "uncounted", "busy"), 0)
         self._unadjusted = 0

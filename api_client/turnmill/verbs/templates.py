@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from turnmill.domain.arguments import page_size, whole
+from turnmill.domain.arguments import page_size, whole, yes_or_no
 from turnmill.domain.checks import check_name, check_text
 from turnmill.domain.errors import InvalidInput, TemplateNotFound
 from turnmill.domain.templates import (
@@ -171,16 +171,17 @@ def sessions(template: object, *, after: object, limit: object) -> Verb[list[Ses
     return single(lambda conn: Effect(session_rows.find(conn, template=ref, **page)))
 
 
-def sync(news: Sequence[NewTemplate], *, dry_run: bool) -> Verb[TemplateSync]:
+def sync(news: Sequence[NewTemplate], *, dry_run: object) -> Verb[TemplateSync]:
     """Put all that is new or changed, in one transaction; or only tell what would be put."""
+    is_dry = yes_or_no(dry_run, name="dry_run")
 
     def on(conn: Connection) -> Effect[TemplateSync]:
-        done = [_would(conn, one) if dry_run else rows.put(conn, one) for one in news]
+        done = [_would(conn, one) if is_dry else rows.put(conn, one) for one in news]
         known = {one.name for one in news}
         return Effect(TemplateSync(put=done, only_in_store=_others(conn, known)))
 
     deed = Deed("templates.synced", figures={"templates": len(news)})
-    return transaction(on, does=None if dry_run else deed)
+    return transaction(on, does=None if is_dry else deed)
 
 
 def _would(conn: Connection, new: NewTemplate) -> PutTemplate:

@@ -11,11 +11,11 @@ from sqlalchemy import QueuePool, event
 from tests import steps
 from tests.conftest import fresh_database
 from tests.keyed import encrypted
+from tests.stores import in_memory
 from turnmill.domain.errors import TurnmillError
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
 from turnmill.store.schema.metadata import metadata
-from turnmill.store.schema.revision import create_all
 from turnmill.store.schema_name import execute
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
@@ -63,13 +63,6 @@ def _wait_for_no_disk(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA synchronous = OFF")
 
 
-def _in_memory() -> Database:
-    store = Database("sqlite://")
-    with store.begin() as conn:
-        create_all(conn)
-    return store
-
-
 @pytest.fixture(scope="session")
 def stores(
     postgres_server: EmbeddedPostgres,
@@ -91,7 +84,7 @@ def stores(
             event.listen(store.engine, "connect", _wait_for_no_disk)
             return store
 
-        makes = {"postgres": on_a_server, "file": in_a_file, "memory": _in_memory}
+        makes = {"postgres": on_a_server, "file": in_a_file, "memory": in_memory}
         stores = Stores(makes)
         yield stores
         for kind in makes:

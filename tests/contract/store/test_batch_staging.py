@@ -1,6 +1,5 @@
 """Lines of a batch before they are turns: staged as they are read, sealed, and fed in bounds."""
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from sqlalchemy import Connection, select, text, update
 
 from tests import rows
 from tests.batch_clients import batches_of
+from tests.batch_files import Write, hello, writing
 from turnmill.domain.errors import (
     Conflict,
     InvalidBatchFile,
@@ -31,8 +31,6 @@ from turnmill.verbs import submitting
 from turnmill.verbs.submitting import Submission
 from turnmill_worker.process.feeding_batches import make_turns
 
-Write = Callable[..., Path]
-
 
 class Crash(Exception):
     """The submitter was killed here."""
@@ -45,17 +43,7 @@ def batches(store: Database) -> Batches:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def to_file(*lines: dict[str, Any] | str, name: str = "jobs.jsonl") -> Path:
-        path = tmp_path / name
-        texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
-        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-        return path
-
-    return to_file
-
-
-def hello(number: int, **fields: Any) -> dict[str, Any]:
-    return {"custom_id": f"line-{number}", "user_id": f"user-{number}", "text": "hi"} | fields
+    return writing(tmp_path)
 
 
 def stage_until(monkeypatch: pytest.MonkeyPatch, chunks: int, then: Callable[[], None]) -> None:

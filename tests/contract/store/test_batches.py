@@ -1,7 +1,7 @@
 """Batches: a file of turns, all of it or nothing, submitted once however often."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests import rows
 from tests.batch_clients import batches_of
+from tests.batch_files import Write, hello, writing
 from turnmill.domain.errors import (
     BatchNotFound,
     BatchTimeout,
@@ -25,8 +26,6 @@ from turnmill.store.nouns import turns as turn_store
 from turnmill.store.records import Head
 from turnmill.store.turn_records import TurnRecord
 from turnmill.sync.batches import Batch, Batches
-
-Write = Callable[..., Path]
 
 
 class Crash(Exception):
@@ -45,17 +44,7 @@ def batches(store: Database, published: list[Head]) -> Batches:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def to_file(*lines: dict[str, Any] | str, name: str = "jobs.jsonl") -> Path:
-        path = tmp_path / name
-        texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
-        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-        return path
-
-    return to_file
-
-
-def hello(number: int, **fields: Any) -> dict[str, Any]:
-    return {"custom_id": f"line-{number}", "user_id": f"user-{number}", "text": "hi"} | fields
+    return writing(tmp_path)
 
 
 def turns_of(store: Database, batch: Batch) -> list[TurnRecord]:

@@ -1,7 +1,6 @@
 """Folding is exact: whatever happens in between, figures are those that rows add up to."""
 
 import random
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, update
 
 from tests import rows
+from tests.crowd import until_blocked
 from tests.folding_course import Course
 from turnmill.domain.analytics.windows import SLOT, Window, day_of, slot_of
 from turnmill.domain.ids import TurnId
@@ -170,10 +170,7 @@ def test_who_folds_at_the_same_time_waits_and_counts_nothing_again(store: Databa
         with store.begin() as conn:
             assert fold(conn) == 3
             second = pool.submit(store.run, fold)
-            waits = select(func.count()).select_from(text("pg_locks")).where(text("NOT granted"))
-            deadline = time.monotonic() + 10
-            while not store.run_single(lambda other: other.scalar(waits)):
-                assert time.monotonic() < deadline
+            until_blocked(store)
         second.result(timeout=10)
     check_turns(store, 3)
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests import closed_targets
 from tests.doubles.both_vendors import BothVendors
-from tests.falling_back import owed, until
+from tests.falling_back import owed
+from tests.waiting import until
 from turnmill import Client
 
 

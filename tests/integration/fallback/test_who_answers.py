@@ -8,7 +8,8 @@ import pytest
 
 from tests import closed_targets
 from tests.doubles.both_vendors import BothVendors
-from tests.falling_back import MODELS, NAMES, OTHER, WAIT, a_session, told, until, who
+from tests.falling_back import MODELS, NAMES, OTHER, WAIT, a_session, told, who
+from tests.waiting import until
 from turnmill import Client, TurnFailed
 
 #: What each vendor's stand-in is told to do, and the code that its attempt keeps.

@@ -111,18 +111,10 @@ class Closing:
 
     async def _one(self, one: KeptRef) -> ProviderError | None:
         """Give it up and return None, or what stood in the way; one that does not end is left."""
-        call = Call(self._asked(one))
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _TIMEOUT.total_seconds()
-        timer = loop.call_at(deadline, call.close)
         try:
-            await call.wait()
-        except asyncio.CancelledError:
-            call.close()
-            raise
-        finally:
-            timer.cancel()
-        return NotSent("timeout") if loop.time() >= deadline else call.result()
+            return await Call(self._asked(one)).within(_TIMEOUT)
+        except TimeoutError:
+            return NotSent("timeout")
 
     async def _asked(self, one: KeptRef) -> ProviderError | None:
         """Ask the provider, which may be a user's own: whatever it raises is told, as one error."""

@@ -54,17 +54,11 @@ class Strays:
         self, provider: ListsFiles, name: str, mark: str, deleted: Counter[str]
     ) -> ProviderError | None:
         """Sweep for a while, and return what stood in the way; what is left is there tomorrow."""
-        call = Call(boundary.done(lambda: self._sweep(provider, name, mark, deleted)))
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(_WITHIN.total_seconds(), call.close)
+        sweep = Call(boundary.done(lambda: self._sweep(provider, name, mark, deleted)))
         try:
-            await call.wait()
-        except asyncio.CancelledError:
-            call.close()
-            raise
-        finally:
-            timer.cancel()
-        return call.result()
+            return await sweep.within(_WITHIN)
+        except TimeoutError:
+            return None
 
     async def _sweep(
         self, provider: ListsFiles, name: str, mark: str, deleted: Counter[str]

@@ -50,6 +50,25 @@ class Call(Generic[T]):
             waiting.set_result(None)
         return waiting
 
+    async def within(self, time: timedelta) -> T | None:
+        """Wait for it, and return or raise what `result` does.
+
+        Raises TimeoutError where it did not end in its time: it was closed then. It is closed, too,
+        when whoever waits is cancelled.
+        """
+        deadline = self._loop.time() + time.total_seconds()
+        timer = self._loop.call_at(deadline, self.close)
+        try:
+            await self.wait()
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        finally:
+            timer.cancel()
+        if self._loop.time() >= deadline:
+            raise TimeoutError
+        return self.result()
+
     def result(self) -> T | None:
         """Return what came of it; None where it was cancelled or left behind. Raises its error."""
         if not self._task.done() or self._task.cancelled():

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -155,10 +156,8 @@ def _told(error: BaseException) -> str:
 
 async def _closed(one: Closable, noun: str) -> None:
     """Close it; one that breaks or hangs keeps neither the others nor the process."""
-    closing = Call(_close(one, noun))
-    timer = asyncio.get_running_loop().call_later(_CLOSE_WITHIN.total_seconds(), closing.close)
-    await closing.wait()
-    timer.cancel()
+    with suppress(TimeoutError):
+        await Call(_close(one, noun)).within(_CLOSE_WITHIN)
 
 
 async def _close(one: Closable, noun: str) -> None:

@@ -3,8 +3,8 @@
 TurnmillError
 └── StackError
     ├── HomeInUse           another `turnmill up` holds this home
-├── NoHome              there is nothing of `turnmill up` in this folder
-├── HomeOfAnother       others may have written what stands in this home
+    ├── NoHome              there is nothing of `turnmill up` in this folder
+    ├── HomeOfAnother       others may have written what stands in this home
     ├── BinaryMissing       no Postgres or Valkey to run
     ├── OutOfReach          Postgres must run as another user, who cannot get at its files
     └── DidNotStart         a program died too often, or took too long; its log is shown
