@@ -32,6 +32,7 @@ class Stopped(StoreError):
     """The thread has ended, and nothing is handled any more."""
 
     code = "stopped"
+    hint = "the client, or the worker, was closed: make another one"
 
 
 def _weightless(item: Any) -> int:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.orm import Session as OrmSession
 
 from tests.waiting import until
-from turnmill import Client, TurnDead, tool
+from turnmill import Client, TurnDead, TurnmillError, tool
 from turnmill.testing import async_memory_client, memory_client, messages_seen, script
 
 WAIT = 30
@@ -49,6 +49,26 @@ def test_a_file_is_gone_on_with_by_the_next_process(tmp_path: Path) -> None:
         client.send("ada:notes", "first").result(timeout=WAIT)
     with Client(database_url=url) as client:
         assert "[2 before]" in client.send("ada:notes", "second").result(timeout=WAIT).text
+
+
+def test_what_is_kept_in_memory_is_gone_with_its_client_and_whoever_asks_is_told_so() -> None:
+    with memory_client() as client:
+        turn = client.send(client.sessions.create(user_id="ada"), "Hello")
+    for verb in (turn.refresh, turn.result, turn.attempts, client.turns.list):
+        with pytest.raises(TurnmillError, match="its client was closed") as caught:
+            verb()
+        assert caught.value.code == "stopped"
+        assert "make another" in caught.value.hint
+    client.close()
+
+    async def afterwards() -> None:
+        async with async_memory_client() as client:
+            turn = await client.send(await client.sessions.create(user_id="ada"), "Hello")
+        for verb in (turn.refresh, turn.result, turn.attempts, client.turns.list):
+            with pytest.raises(TurnmillError, match="its client was closed"):
+                await verb()
+
+    asyncio.run(afterwards())
 
 
 def test_my_own_tests_script_the_mock_provider() -> None:

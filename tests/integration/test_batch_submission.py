@@ -7,21 +7,23 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from tests import rows
 from tests.batch_clients import batches_of
-from turnmill.domain.ids import SessionId
+from tests.crowd import until_blocked
+from turnmill.domain.ids import BatchId, SessionId
 from turnmill.store.database import Database
 from turnmill.store.line.accept_many import accept_many
-from turnmill.store.nouns import sessions
+from turnmill.store.nouns import batch_reserving, sessions
 from turnmill.store.records import NewTurn
 from turnmill.store.upkeep.invariants import violations
-from turnmill.sync.batches import Batches
+from turnmill.sync.batches import Batch, Batches
 
 LINES = 3000
 
@@ -133,6 +135,29 @@ def test_two_submitters_at_once_make_one_batch(store: Database, jobs_file: Path)
         made = list(pool.map(lambda _: batches.create(jobs_file), range(3)))
     assert len({batch.id for batch in made}) == 1
     assert_whole(store, batches)
+
+
+def test_two_who_read_the_same_at_once_and_give_it_no_name_make_one_batch(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, reserve, begun = batches_of(store), batch_reserving.reserve, list[BatchId]()
+    content = b'{"user_id": "ada", "text": "hi"}\n' * 20
+    second = ThreadPoolExecutor(1)
+
+    def reserved(conn: Connection, batch_id: BatchId) -> None:
+        begun.append(batch_id)
+        if len(begun) == 1:  # it is being sealed: let the other one come to that, too
+            others.append(second.submit(batches.create, BytesIO(content)))
+            until_blocked(store)
+        reserve(conn, batch_id)
+
+    others = list[Future[Batch]]()
+    monkeypatch.setattr(batch_reserving, "reserve", reserved)
+    with second:
+        first = batches.create(BytesIO(content))
+        assert others[0].result(timeout=30).id == first.id
+    assert [one.id for one in batches.list()] == [first.id]
+    assert first.counts.total == 20
 
 
 def test_many_acceptors_of_the_same_sessions_never_deadlock(store: Database) -> None:

@@ -96,6 +96,14 @@ def test_speech_goes_through_a_link_and_into_a_fifo_and_replaces_neither(
     assert fifo.is_fifo()
 
 
+@pytest.mark.parametrize("path", [5, None, b"x.wav", "", "a\0b", "\ud800"])
+def test_speech_is_not_written_where_no_file_can_be(client: Client, path: Any) -> None:
+    reply = client.send(session_of(client), "Hello", reply_as="audio").result(WAIT)
+    assert reply.audio is not None
+    with pytest.raises(InvalidInput, match="path"):
+        reply.audio.save(path)
+
+
 def test_several_sounds_are_heard_one_by_one_where_they_stand(client: Client) -> None:
     said: list[Part] = [Text("First:"), Audio(wav(1.0)), Text("then:"), Audio(mp3(2.0))]
     turn = client.send(session_of(client), said)

@@ -1,17 +1,24 @@
 """Numbers, times and documents of callers: within bounds they come through, beyond they do not."""
 
 import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from enum import IntEnum, StrEnum
 from typing import Any
 
 import pytest
 
 from turnmill.domain import bounds
+from turnmill.domain.analytics.experiments import share_given
 from turnmill.domain.arguments import moment, page_size, span, wait_seconds, whole
+from turnmill.domain.budgets import dollars, warnings_given
 from turnmill.domain.errors import InvalidInput, InvalidText
 from turnmill.domain.json_values import Unreadable, json_object, lenient_json, nesting
+from turnmill.domain.templates import values_for
+from turnmill.verbs.analytics.usage import share_of
+from turnmill.verbs.feedback import score_of
 from turnmill.verbs.intake import pairs
 
 
@@ -188,3 +195,68 @@ def test_a_document_of_a_store_is_read_or_known_to_be_unreadable() -> None:
     assert lenient_json(b'{"a": "\xc3\xa9"}') == {"a": "é"}
     for odd in ("", "{", "[" * 300 + "]" * 300, "[" * 99_999, b"\xff", "1" * 5000):
         assert isinstance(lenient_json(odd), Unreadable)
+
+
+class Untrue(int):
+    """A whole number that says another one than it is, and is compared with none."""
+
+    def __str__(self) -> str:
+        return "100"
+
+    __repr__ = __str__
+
+    def __lt__(self, other: object) -> bool:
+        raise RuntimeError("not for you")
+
+    __le__ = __gt__ = __ge__ = __eq__ = __lt__
+    __hash__ = int.__hash__
+
+
+class Half(float):
+    """A number that is written as those of numpy are."""
+
+    def __repr__(self) -> str:
+        return f"np.float64({float(self)})"
+
+    __str__ = __repr__
+
+
+class Longer(timedelta):
+    """A span that tells nobody how long it is."""
+
+    def total_seconds(self) -> float:
+        raise RuntimeError("not for you")
+
+
+class Grade(IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(("number", "is_"), [(Untrue(1), 1), (Half(0.5), 0.5), (Grade.ONE, 1)])
+def test_a_number_of_a_subclass_is_what_it_holds_and_not_what_it_says(
+    number: Any, is_: float
+) -> None:
+    assert wait_seconds(number) == is_
+    assert dollars(number, name="limit_usd") == Decimal(str(is_))
+    assert warnings_given([number]) == (is_,)
+    assert score_of(number, name="score") == is_
+    assert share_of(number) == Decimal(str(is_))
+    assert values_for({"a": number}, {"a": None}) == {"a": repr(is_)}
+    if is_ < 1:
+        assert share_given(number) == is_
+    else:
+        assert whole(number, name="limit", most=5) == is_
+
+
+def test_a_span_of_a_subclass_is_kept_as_a_plain_one() -> None:
+    ends = {"least": bounds.SHORTEST_IDLE, "most": bounds.LONGEST_IDLE}
+    found = span(Longer(days=2), name="idle_ttl", **ends)
+    assert (type(found), found) == (timedelta, timedelta(days=2))
+
+
+@pytest.mark.parametrize("value", [True, Decimal("NaN"), Decimal("sNaN"), math.nan, 10**400, "1"])
+def test_what_is_no_share_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="warn_at"):
+        warnings_given([value])
+    with pytest.raises(InvalidInput, match="tolerance"):
+        share_of(value)

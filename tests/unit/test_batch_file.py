@@ -1,14 +1,19 @@
 """What a batch file may hold, line by line; checked before anything is written."""
 
+import gzip
+import io
+import mmap
 import os
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.batch_clients import batches_of
 from tests.batch_files import Write, hello, writing
-from turnmill.domain.errors import InvalidBatchFile
+from turnmill.domain.errors import InvalidBatchFile, InvalidInput
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.sync.batches import Batches
@@ -74,8 +79,18 @@ def test_an_empty_file_is_refused(batches: Batches, write: Write) -> None:
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "n" * 300, "d/" * 3000, ".", "x/../x"])
 def test_a_file_that_cannot_be_read_is_refused(batches: Batches, tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidBatchFile, match="cannot read"):
+    with pytest.raises(InvalidBatchFile, match="cannot read") as caught:
         batches.create(tmp_path / name)
+    assert "path" in caught.value.hint
+
+
+def test_a_name_that_no_file_has_is_refused_where_it_is_read_and_written(
+    batches: Batches, write: Write
+) -> None:
+    batch = batches.create(write(hello(1)))
+    for verb in (batches.create, batches.estimate, batch.results):
+        with pytest.raises(InvalidInput, match="no file has such a name"):
+            verb("\ud800.jsonl")
 
 
 def test_what_can_be_read_once_only_is_refused_and_not_waited_for(
@@ -85,6 +100,61 @@ def test_what_can_be_read_once_only_is_refused_and_not_waited_for(
     for path in (tmp_path / "fifo", Path("/dev/null")):
         with pytest.raises(InvalidBatchFile, match="read twice"):
             batches.create(path)
+
+
+class Breaking(io.BytesIO):
+    """A file of a caller's own, which breaks off, or has nothing to read for now."""
+
+    def __init__(self, content: bytes, then: Exception | None) -> None:
+        super().__init__(content)
+        self._then = then
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(size) or self._end()
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return super().readline(size) or self._end()
+
+    def _end(self) -> bytes:
+        if self._then is not None:
+            raise self._then
+        return cast("bytes", None)
+
+
+def closed() -> io.BytesIO:
+    file = io.BytesIO(b"{}")
+    file.close()
+    return file
+
+
+def breaking(content: bytes, then: Exception | None) -> Callable[[], Any]:
+    return lambda: Breaking(content, then)
+
+
+LINES_OF_A_FILE = b'{"user_id": "ada", "text": "hi"}\n' * 60
+UNREADABLE: dict[str, Callable[[], Any]] = {
+    "closed": closed,
+    "for writing": lambda: io.BufferedWriter(cast("io.RawIOBase", io.BytesIO())),
+    "of another kind": lambda: mmap.mmap(-1, 10),
+    "not packed": lambda: gzip.GzipFile(fileobj=io.BytesIO(LINES_OF_A_FILE)),
+    **{
+        f"{type(error).__name__} {where}": breaking(content, error)
+        for where, content in (("at once", b""), ("in the middle", LINES_OF_A_FILE))
+        for error in (RuntimeError("canary"), OSError(5, "failed"), MemoryError(), None)
+    },
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_an_open_file_that_cannot_be_read_to_its_end_is_refused_and_nothing_is_left_of_it(
+    batches: Batches, name: str
+) -> None:
+    for verb in (batches.create, batches.estimate):
+        with closing(UNREADABLE[name]()) as file, pytest.raises(InvalidBatchFile) as caught:
+            verb(file)
+        assert str(caught.value).startswith("cannot read on: ")
+        assert "canary" not in str(caught.value) and "bytes" in caught.value.hint
+    assert batches.list() == []
 
 
 def test_blank_lines_and_a_byte_order_mark_are_no_lines(batches: Batches, write: Write) -> None:

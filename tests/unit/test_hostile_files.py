@@ -6,7 +6,7 @@ import os
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -178,6 +178,18 @@ def test_a_file_that_gives_text_or_raises_is_refused(client: Client) -> None:
         with pytest.raises(InvalidInput) as caught:
             client.attachments.put(source, user_id="ada")
         assert "what the user said" not in str(caught.value)
+
+
+def test_half_a_file_is_not_kept_where_the_rest_has_not_come_yet(client: Client) -> None:
+    class Waiting(io.RawIOBase):
+        pieces: ClassVar[list[bytes | None]] = [b"half of ", None, b"what was said"]
+
+        def read(self, size: int = -1) -> bytes | None:
+            return self.pieces.pop(0)
+
+    with pytest.raises(InvalidInput, match="not come yet"):
+        client.attachments.put(Waiting(), user_id="mallory")
+    assert client.attachments.list(user_id="mallory") == []
 
 
 def test_a_message_with_one_bad_file_is_not_sent(client: Client) -> None:

@@ -62,6 +62,11 @@ def test_there_are_sixty_such_forms() -> None:
     assert len(set(PRIVATE_URLS)) >= 60
 
 
+def test_half_a_character_in_a_url_is_refused_before_anything_is_kept() -> None:
+    with pytest.raises(AddressRefused, match="cannot be understood"):
+        target_of("https://a.example/\ud800")
+
+
 @pytest.mark.parametrize("text", ["1.1.1.1", "8.8.8.8", "172.32.0.1", "2606:4700::1111"])
 def test_everybodys_addresses_are_public(text: str) -> None:
     assert is_public(ip_address(text))

@@ -253,6 +253,8 @@ class AsyncClient(AsyncNouns):
     ) -> list[AsyncTurn]:
         """Accept up to 100,000 messages in one transaction: all, or none after an error.
 
+        The error's `index` says which message it is about, from 0 on.
+
         The options are those of `send`, and go for every message; `idempotency_key` stands for
         one message in each session.
         """

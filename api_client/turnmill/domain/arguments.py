@@ -9,13 +9,25 @@ from turnmill.domain.errors import InvalidInput
 
 def whole(value: object, *, name: str, most: int, least: int = 1) -> int:
     """Return a whole number from `least` to `most`."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        number = int.__int__(value)  # of a subclass, what it holds and not what it says
-        if least <= number <= most:
-            return number
+    number = plain_number(value)
+    if isinstance(number, int) and least <= number <= most:
+        return number
     raise InvalidInput(
         f"{name} must be a whole number from {least} to {most}", hint=f"{name}={least} or more"
     )
+
+
+def plain_number(value: object) -> int | float | None:
+    """Return the number that this is; None where it is none. True and False are none.
+
+    Of a subclass, such as an enumeration's member or one of numpy's, it is what that holds, and not
+    what it says.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return int.__int__(value)
+    return float.__float__(value) if isinstance(value, float) else None
 
 
 def page_size(limit: object) -> int:
@@ -80,9 +92,10 @@ def wait_seconds(value: object) -> float | None:
     """Return how long somebody would wait, given as seconds or timedelta; None: for ever."""
     if value is None:
         return None
-    found = timedelta.total_seconds(value) if isinstance(value, timedelta) else value
+    of_span = timedelta.total_seconds(value) if isinstance(value, timedelta) else None
+    found = plain_number(value) if of_span is None else of_span
     longest = LONGEST_WAIT.total_seconds()
-    if isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= longest:
+    if found is not None and 0 <= found <= longest:
         return float(found)
     raise InvalidInput(
         f"timeout must be from 0 to {longest:.0f} seconds, or a timedelta",
@@ -105,8 +118,10 @@ def wait_if(value: object, waits: object, *, name: str) -> float | None:
 
 def span(value: object, *, name: str, least: timedelta, most: timedelta) -> timedelta:
     """Return a timedelta of whole seconds within bounds."""
-    if isinstance(value, timedelta) and least <= value <= most and not value.microseconds:
-        return value
+    if isinstance(value, timedelta):
+        found = timedelta.__add__(timedelta(0), value)  # of a subclass: a plain one
+        if least <= found <= most and not found.microseconds:
+            return found
     raise InvalidInput(
         f"{name} must be a timedelta of whole seconds, from {least.seconds} to {most.days} days",
         hint=f"timedelta(days=30), or None for no {name} of its own",

@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from turnmill.domain.arguments import plain_number
 from turnmill.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -106,10 +107,11 @@ def time_zone(value: object, *, name: str = "timezone") -> str:
 def dollars(value: object, *, name: str) -> Decimal:
     """Return an amount of US dollars, 0 included; raises InvalidInput."""
     hint = f'{name}=Decimal("12.50"), or a number'
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+    given = str.__str__(value) if isinstance(value, str) else _number(value)
+    if given is None:
         raise InvalidInput(f"{name} must be US dollars, not {type(value).__name__}", hint=hint)
     try:
-        amount = Decimal(str(value))
+        amount = Decimal(str(given))
     except (ArithmeticError, ValueError):  # of an int, Python refuses to write too many digits
         raise InvalidInput(f"{name} must be US dollars", hint=hint) from None
     if not amount.is_finite() or not 0 <= amount <= MOST_USD:
@@ -117,6 +119,11 @@ def dollars(value: object, *, name: str) -> Decimal:
     if amount != amount.quantize(PLACES):
         raise InvalidInput(f"{name} has more than 10 digits after the point", hint=hint)
     return amount
+
+
+def _number(value: object) -> int | float | Decimal | None:
+    """Return the number that this is, or None."""
+    return Decimal(value) if isinstance(value, Decimal) else plain_number(value)
 
 
 def tag_said(key: str, *, of_turn: Mapping[str, Any], of_session: Mapping[str, Any]) -> str | None:
@@ -142,10 +149,12 @@ def warnings_given(value: object) -> tuple[float, ...]:
         raise InvalidInput("warn_at must be shares of the limit", hint=hint) from None
     if len(shares) > MOST_WARNINGS:
         raise InvalidInput(f"warn_at has more than {MOST_WARNINGS} shares", hint=hint)
-    for one in shares:
-        if isinstance(one, bool) or not isinstance(one, int | float | Decimal) or not 0 < one <= 1:
+    found = set()
+    for one in map(_number, shares):
+        if one is None or not (Decimal(one).is_finite() and 0 < one <= 1):
             raise InvalidInput("warn_at must be shares above 0 and up to 1", hint=hint)
-    return tuple(sorted({float(one) for one in shares}))
+        found.add(float(one))
+    return tuple(sorted(found))
 
 
 def next_warning(warn_at: tuple[float, ...], *, told: float, limit_usd: Decimal) -> Decimal | None:

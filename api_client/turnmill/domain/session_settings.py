@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
-from turnmill.domain.arguments import whole, yes_or_no
+from turnmill.domain.arguments import plain_number, whole, yes_or_no
 from turnmill.domain.bounds import (
     LAYER_NAME,
     LONGEST_EXPIRY,
@@ -300,7 +300,8 @@ def _timeout(value: Any) -> Any:
 
 
 def _is_between(value: Any, least: float, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+    found = plain_number(value)
+    return found is not None and least <= found <= most
 
 
 def _layers(names: object) -> object:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from json import dumps
 from typing import Any, NamedTuple
 
+from turnmill.domain.arguments import plain_number
 from turnmill.domain.bounds import MOST_OPENING, MOST_VARIABLES, TEMPLATE_NAME
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.json_values import json_object
@@ -148,8 +149,8 @@ def _value(value: object, *, none: bool) -> str | None:
         return None
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return repr(value)
+    if (number := plain_number(value)) is not None:
+        return repr(number)
     raise InvalidInput(
         f"a variable stands for a text or a number, not {type(value).__name__}",
         hint=_VARIABLES_HINT,

@@ -127,6 +127,8 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
                 f"the file cannot be read: {type(error).__name__}",
                 hint='open(path, "rb"), or a path',
             ) from None
+        if piece is None:
+            raise InvalidInput("the file has not come yet", hint="one that waits for its bytes")
         if not piece:
             return
         if not isinstance(piece, bytes):

@@ -147,6 +147,7 @@ def target_of(url: object) -> Target:
     if any(one <= " " or one in "\\\x7f" or one.isspace() for one in text):
         raise AddressRefused("a URL has neither blanks nor backslashes", hint="escape them with %")
     try:
+        text.encode()  # what is no text is nothing that can be kept
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError:

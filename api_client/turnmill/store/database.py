@@ -114,6 +114,7 @@ class Database:
         self._opened = Opened()
         self._lock = threading.Lock()
         self._engines: _Engines | None = self._open()
+        self._closed = False  #: and what it held is gone
         in_child(self)
 
     def can(self, capability: Capability) -> bool:
@@ -222,9 +223,11 @@ class Database:
         return self.listens_elsewhere or not is_pooled(conn)
 
     def close(self) -> None:
-        """Give all connections back to the server."""
+        """Give all connections back to the server. What lies in memory is gone with its own."""
         if self._engines is not None:
             self._engines.engine.dispose()
+        if not self.can(Capability.LASTING):
+            self._engines, self._closed = None, True
         if self.keys is not None:
             self.keys.store.close()
 
@@ -236,6 +239,10 @@ class Database:
     def _of_process(self) -> "_Engines":
         if (found := self._engines) is not None:
             return found
+        if self._closed:
+            from turnmill.grouping import Stopped  # noqa: PLC0415  seldom raised
+
+            raise Stopped("what was kept in memory is gone: its client was closed")
         if not self.is_postgres:
             # What SQLite knows of locks is of the parent, and it would believe that in a
             # connection that is opened here, too.

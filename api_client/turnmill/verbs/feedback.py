@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from turnmill.domain.arguments import yes_or_no
+from turnmill.domain.arguments import plain_number, yes_or_no
 from turnmill.domain.bounds import COMMENT_BYTES
 from turnmill.domain.checks import check_text
 from turnmill.domain.errors import InvalidInput
@@ -59,8 +59,9 @@ def find(
 
 def score_of(value: object, *, name: str) -> float:
     """Return a number from -1 to 1; raises InvalidInput."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and -1 <= value <= 1:
-        return float(value) + 0.0  # -0.0 is 0
+    found = plain_number(value)
+    if found is not None and -1 <= found <= 1:
+        return float(found) + 0.0  # -0.0 is 0
     raise InvalidInput(f"{name} must be a number from -1 to 1", hint="1: good, -1: bad, 0: neither")
 
 

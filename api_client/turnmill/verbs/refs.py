@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from turnmill.domain.checks import check_name
 from turnmill.domain.content import Attached
-from turnmill.domain.errors import InvalidInput
+from turnmill.domain.errors import InvalidInput, SessionNotFound
 from turnmill.domain.ids import BatchId, SessionId, as_uuid
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.line.accept import accept_within
@@ -16,6 +16,7 @@ from turnmill.store.line.accept_many import accept_many, accept_new
 from turnmill.store.nouns import sessions as session_rows
 from turnmill.store.records import Accepted, NewTurn, SessionRecord
 from turnmill.store.refusals import translated
+from turnmill.store.rules.accepting import at_message
 from turnmill.store.rules.sealing import require_keys
 from turnmill.store.schema_name import translate
 from turnmill.verbs import intake
@@ -96,15 +97,21 @@ def resolve(conn: Connection, refs: Sequence[SessionRef]) -> list[SessionId]:
     """Return the ids of many sessions, each key looked up once."""
     known: dict[str, SessionId] = {}
     ids = []
-    for ref in refs:
-        if not isinstance(ref, str):
-            ids.append(session_id(conn, ref))
-            continue
-        name = str.__str__(ref)
-        if name not in known:
-            known[name] = session_id(conn, name)
-        ids.append(known[name])
+    for index, ref in enumerate(refs):
+        try:
+            ids.append(_resolved(conn, ref, known))
+        except (InvalidInput, SessionNotFound) as error:
+            raise at_message(index, error) from None
     return ids
+
+
+def _resolved(conn: Connection, ref: SessionRef, known: dict[str, SessionId]) -> SessionId:
+    if not isinstance(ref, str):
+        return session_id(conn, ref)
+    name = str.__str__(ref)
+    if name not in known:
+        known[name] = session_id(conn, name)
+    return known[name]
 
 
 def accept_items(

@@ -1,12 +1,14 @@
 """Sending: `client.send` and `client.send_many`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from turnmill.domain.content import Said
+from turnmill.domain.errors import InvalidInput
 from turnmill.domain.states import Lane
 from turnmill.store.line.accept import accept
 from turnmill.store.records import Accepted, Head, NewTurn
+from turnmill.store.rules.accepting import at_message
 from turnmill.store.rules.sealing import require_keys
 from turnmill.verbs import intake, new_messages
 from turnmill.verbs.backpressure import Backpressure
@@ -53,7 +55,7 @@ def send_many(
     """Accept a message for each pair of session and text: all of them, or none."""
     refs, texts = intake.pairs(messages)
     # Each when it is come to: some are made while those before them are being written.
-    turns = (new_messages.new_turn(one, options, max_text_bytes=max_text_bytes) for one in texts)
+    turns = _made(texts, options, max_text_bytes=max_text_bytes)
     keyed = options["idempotency_key"] is not None
 
     def on(conn: Connection) -> Effect[list[Accepted]]:
@@ -61,6 +63,17 @@ def send_many(
         return Effect(accepted, heads_of(accepted, options["lane"]))
 
     return transaction(on)
+
+
+def _made(
+    texts: Iterable[Said], options: intake.TurnOptions, *, max_text_bytes: int
+) -> Iterator[NewTurn]:
+    for index, one in enumerate(texts):
+        try:
+            turn = new_messages.new_turn(one, options, max_text_bytes=max_text_bytes)
+        except InvalidInput as error:
+            raise at_message(index, error) from None
+        yield turn
 
 
 def joining(session: SessionRef, new: NewTurn, schema: str | None) -> Callable[[Any], Accepted]:

@@ -169,3 +169,32 @@ def test_turns_accepted_together_run_one_after_the_other(store: Database) -> Non
         rows.run(store, turn.id)
     with store.begin() as conn:
         assert sessions.get(conn, session).turns_succeeded == 3
+
+
+def test_a_key_stands_for_its_turn_when_its_session_was_archived_meanwhile(
+    store: Database,
+) -> None:
+    session, other = rows.start(store), rows.start(store)
+    items = [(one, rows.say("same", idempotency_key="k")) for one in (session, other)]
+    with store.begin() as conn:
+        first = accept_many(conn, items)
+    rows.run(store, first[0].turn_id)
+    with store.begin() as conn:
+        sessions.archive(conn, session)
+    with store.begin() as conn:
+        again = accept_many(conn, items)
+    assert [one.turn_id for one in again] == [one.turn_id for one in first]
+    assert not any(one.created for one in again)
+    with pytest.raises(SessionArchived) as caught, store.begin() as conn:
+        accept_many(conn, [items[1], (session, rows.say("new", idempotency_key="l"))])
+    assert caught.value.index == 1
+
+
+def test_a_key_of_a_session_that_was_deleted_stands_for_nothing(store: Database) -> None:
+    session = rows.start(store)
+    items = [(session, rows.say("same", idempotency_key="k"))]
+    with store.begin() as conn:
+        accept_many(conn, items)
+        sessions.remove(conn, session)
+    with pytest.raises(SessionNotFound), store.begin() as conn:
+        accept_many(conn, items)

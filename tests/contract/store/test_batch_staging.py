@@ -29,6 +29,7 @@ from turnmill.store.types import db_after
 from turnmill.sync.batches import Batches
 from turnmill.verbs import submitting
 from turnmill.verbs.submitting import Submission
+from turnmill_worker.process import feeding_batches
 from turnmill_worker.process.feeding_batches import make_turns
 
 
@@ -249,6 +250,7 @@ def test_a_line_of_which_no_turn_can_be_made_is_passed_over(
     store: Database, batches: Batches, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    monkeypatch.setattr(feeding_batches, "_WITHIN_SECONDS", 60.0)  # one look is enough
     batch = batches.create(write(*(hello(n) for n in range(3))))
     with store.begin() as conn:
         broken = batch_lines.c.line == 2

@@ -286,8 +286,23 @@ def test_a_change_holds_from_the_next_run_on(store: Database) -> None:
         )
     assert changed.next_at is not None and (changed.next_at.hour, changed.next_at.minute) == (3, 30)
     assert changed.text == "x"
-    with pytest.raises(InvalidInput), store.begin() as conn:
-        schedules.change(conn, made.id, {"at": datetime.now(UTC), "cron": None})
+
+
+def test_one_that_has_a_cron_keeps_to_it_and_so_does_one_that_has_a_moment(store: Database) -> None:
+    session, moment = rows.start(store), datetime.now(UTC).replace(microsecond=0) + HOUR
+    again, once = create(store, session), create(store, session, at=moment)
+    other: tuple[tuple[Schedule, dict[str, Any]], ...] = (
+        (again, {"at": moment}),
+        (again, {"cron": None}),
+        (again, {"at": moment, "cron": None}),
+        (once, {"cron": "@daily"}),
+        (once, {"at": None}),
+        (once, {"at": None, "cron": "@daily"}),
+    )
+    for made, values in other:
+        with pytest.raises(InvalidInput, match="keeps to it"), store.begin() as conn:
+            schedules.change(conn, made.id, values)
+        assert get(store, made) == made
 
 
 def test_a_schedule_goes_with_its_session(store: Database) -> None:

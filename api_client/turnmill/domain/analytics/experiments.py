@@ -4,6 +4,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from uuid import UUID
 
+from turnmill.domain.arguments import plain_number
 from turnmill.domain.errors import InvalidInput
 
 _HINT = "share=0.1: every tenth user"
@@ -18,8 +19,9 @@ class Arm(StrEnum):
 
 def share_given(value: object) -> float:
     """Return the share of users that get the other set-up; raises InvalidInput."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1:
-        return float(value)
+    found = plain_number(value)
+    if found is not None and 0 < found < 1:
+        return float(found)
     raise InvalidInput("share must be between 0 and 1", hint=_HINT)
 
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
 
 from turnmill.domain.states import Lane
 from turnmill.store.readable import readable
 from turnmill.store.rules import claiming
 from turnmill.store.schema.tables import pauses
+from turnmill.store.types import insert_into
 
 #: Kinds of things that can be paused, besides sessions.
 LANE = claiming.LANE
@@ -34,11 +35,8 @@ def read_pauses(conn: Connection) -> Pauses:
 
 def pause(conn: Connection, *, kind: str, name: str) -> bool:
     """Start no turn of the lane or provider any more; False where that is so already."""
-    known = select(pauses.c.name).where(pauses.c.kind == kind, pauses.c.name == name)
-    if conn.execute(known).first() is not None:
-        return False
-    conn.execute(insert(pauses).values(kind=kind, name=name))
-    return True
+    made = insert_into(conn, pauses).values(kind=kind, name=name).on_conflict_do_nothing()
+    return conn.execute(made.returning(pauses.c.name)).first() is not None
 
 
 def resume(conn: Connection, *, kind: str, name: str) -> bool:

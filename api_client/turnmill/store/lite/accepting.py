@@ -12,8 +12,10 @@ from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.store.codec import rows_of
 from turnmill.store.records import Accepted, Item, NewTurn, Start, Written
 from turnmill.store.rules.accepting import (
+    TAKES_MESSAGES,
     accepted,
     at_message,
+    require_open,
     sealer_of_new,
     session_values,
     turn_values,
@@ -23,11 +25,11 @@ from turnmill.store.rules.sealing import sealer_for
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
 
-_TAKES_MESSAGES = (SessionStatus.ACTIVE, SessionStatus.PAUSED)
 # Statements are made once in a process: making one takes longer than all that SQLite does with it.
 _OPEN = select(sessions).where(
-    sessions.c.id == bindparam("of_session"), sessions.c.status.in_(_TAKES_MESSAGES)
+    sessions.c.id == bindparam("of_session"), sessions.c.status.in_(TAKES_MESSAGES)
 )
+_STATUS = select(sessions.c.status).where(sessions.c.id == bindparam("of_session"))
 _KNOWN = select(turns.c.id, turns.c.idempotency_hash).where(
     turns.c.session_id == bindparam("of_session"), turns.c.idempotency_key == bindparam("key")
 )
@@ -73,7 +75,15 @@ def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
 def accept_new(
     conn: Connection, session_ids: Sequence[SessionId], new_turns: Iterator[NewTurn]
 ) -> list[Accepted]:
-    """Accept messages without keys one by one."""
+    """Accept messages without keys one by one, when all sessions are seen to take them.
+
+    What a message is made of is looked at after that, as on Postgres: the error is the same.
+    """
+    looked: set[SessionId] = set()
+    for index, session_id in enumerate(session_ids):
+        if session_id not in looked:
+            require_open(index, conn.scalar(_STATUS, {"of_session": session_id}))
+            looked.add(session_id)
     return accept_many(conn, list(zip(session_ids, new_turns, strict=True)))
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Uuid, cast, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from turnmill.crypto.wanted import HOUSE, Owner
 from turnmill.domain.batch_modes import FLEX_SETTINGS, chosen_mode
@@ -101,6 +102,8 @@ def seal(
         raise MoveRefused("the batch was cancelled", hint="submit the file under another name")
     named = select(batches).where(batches.c.name == name, batches.c.id != batch_id)
     taken = conn.execute(named).one_or_none()
+    if taken is None and not _named(conn, batch_id, name):
+        taken = conn.execute(named).one_or_none()
     if taken is not None:
         rows.refuse_other(taken, content_hash)
         return BatchId(taken.id)
@@ -119,6 +122,19 @@ def seal(
         )
     )
     return batch_id
+
+
+def _named(conn: Connection, batch_id: BatchId, name: str) -> bool:
+    """Give the batch its name, or return False where another one has it, or is being given it.
+
+    Of two that are sealed at once, the second waits here until the first stands, or does not.
+    """
+    try:
+        with conn.begin_nested():
+            conn.execute(update(batches).where(batches.c.id == batch_id).values(name=name))
+    except IntegrityError:
+        return False
+    return True
 
 
 def _how(conn: Connection, batch: BatchRecord, run: HowToRun) -> dict[str, Any]:

@@ -37,12 +37,11 @@ def create(
     settings = options.pop("settings", None) or {}
     said = settings_of(conn, options.get("user_id"), batches.c.settings, batch_id.hex, settings)
     values = {"id": batch_id, "name": name, "content_hash": content_hash or b"", **options}
-    conn.execute(
-        insert_into(conn, batches)
-        .values(metadata=dict(metadata), settings=said, **values)
-        .on_conflict_do_nothing(index_elements=[batches.c.name])
-    )
-    row = conn.execute(select(batches).where(batches.c.name == name)).one()
+    new = insert_into(conn, batches).values(metadata=dict(metadata), settings=said, **values)
+    named, row = select(batches).where(batches.c.name == name), None
+    while row is None:  # where one of the name stood, and was removed just now: once more
+        conn.execute(new.on_conflict_do_nothing(index_elements=[batches.c.name]))
+        row = conn.execute(named).one_or_none()
     if content_hash is not None:
         refuse_other(row, content_hash)
     return record_of(row)

@@ -54,8 +54,7 @@ def set_budget(conn: Connection, new: NewBudget, *, budget_id: UUID) -> Budget:
     now = _now(conn)
     span = span_of(new.period, new.timezone, at=now)
     known = _rows(new.holder, new.period).with_for_update(key_share=True)
-    row = conn.execute(known).one_or_none()
-    if row is None:
+    while (row := conn.execute(known).one_or_none()) is None:
         of = new.holder
         key = {"scope": of.scope, "name": of.name, "value": of.value, "period": new.period}
         values = _values(new, spent=Decimal(0), told=0.0)
@@ -63,7 +62,6 @@ def set_budget(conn: Connection, new: NewBudget, *, budget_id: UUID) -> Budget:
             id=budget_id, **key, **values, starts_at=span.starts_at, ends_at=span.ends_at
         )
         conn.execute(statement.on_conflict_do_nothing())
-        row = conn.execute(known).one()
     begin_periods(conn, [row.id])
     row = conn.execute(known).one()
     values = _values(new, spent=row.spent_usd, told=row.told)

@@ -124,7 +124,7 @@ def change(conn: Connection, schedule_id: UUID, values: Mapping[str, Any]) -> Sc
         content = content_of(columns.pop("parts"))
         columns["content"] = _sealed(conn, row.session_id, schedule_id, content)
     become = {**dict(row._mapping), **columns}
-    if (become["cron"] is None) != (row.cron is None):
+    if any((become[one] is None) != (row._mapping[one] is None) for one in ("cron", "at")):
         raise InvalidInput(
             "a schedule has a cron or a moment, and keeps to it", hint="make another"
         )

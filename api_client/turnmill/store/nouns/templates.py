@@ -44,11 +44,13 @@ def put(conn: Connection, new: NewTemplate) -> PutTemplate:
 def _locked(conn: Connection, name: str) -> int:
     """Lock the template, and return its last version; 0 where there was none until now."""
     fresh = insert_into(conn, templates).values(name=name, current=1, latest=1)
-    made = conn.execute(fresh.on_conflict_do_nothing().returning(templates.c.name)).first()
-    if made is not None:
-        return 0
-    wanted = select(templates.c.latest).where(templates.c.name == name)
-    return int(conn.scalars(wanted.with_for_update()).one())
+    wanted = select(templates.c.latest).where(templates.c.name == name).with_for_update()
+    while True:
+        made = conn.execute(fresh.on_conflict_do_nothing().returning(templates.c.name)).first()
+        if made is not None:
+            return 0
+        if (latest := conn.scalar(wanted)) is not None:
+            return int(latest)  # or else it was removed just now
 
 
 def get(conn: Connection, ref: Named, *, hold: bool = False) -> TemplateRecord:

@@ -1,6 +1,6 @@
 """Accepting on Postgres: one message in one statement, many in a few."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -8,18 +8,18 @@ from sqlalchemy import Connection
 from turnmill.domain.bounds import STATEMENT_BYTES
 from turnmill.domain.errors import (
     IdempotencyConflict,
-    SessionArchived,
-    SessionNotFound,
     WrongIsolation,
 )
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import EventKind, SessionStatus
+from turnmill.domain.states import EventKind
 from turnmill.prefetch import prefetched
 from turnmill.store.codec import content_hash, rows_of
 from turnmill.store.records import Accepted, Item, NewTurn, Start, Written
 from turnmill.store.rules.accepting import (
+    GONE,
     SESSION,
     SESSION_TYPES,
+    TAKES_MESSAGES,
     TURN,
     TURN_TYPES,
     as_json,
@@ -27,6 +27,7 @@ from turnmill.store.rules.accepting import (
     columns,
     hashes_of,
     in_json,
+    require_open,
     sealer_of_new,
     session_values,
     turn_values,
@@ -248,8 +249,8 @@ def require_fresh_reads(conn: Connection) -> None:
 
 def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
     """Accept messages that may have keys, in the order given; all of them, or none."""
-    _lock_open(conn, [session_id for session_id, _ in items])
-    standing = _accepted_before(conn, items)
+    closed = _lock(conn, {session_id for session_id, _ in items})
+    standing = _accepted_before(conn, items, closed)
     new = [item for item, found in zip(items, standing, strict=True) if not found]
     sealer = sealer_for(conn, {session_id for session_id, _ in new})
     _, due = _insert(conn, iter(new), count=len(new), sealer=sealer)
@@ -264,7 +265,10 @@ def accept_new(
     conn: Connection, session_ids: Sequence[SessionId], new_turns: Iterator[NewTurn]
 ) -> list[Accepted]:
     """Accept messages without keys, each made while the server writes those before it."""
-    _lock_open(conn, session_ids)
+    if closed := _lock(conn, set(session_ids)):
+        for index, session_id in enumerate(session_ids):
+            if session_id in closed:
+                require_open(index, closed[session_id])
     items = zip(session_ids, new_turns, strict=True)
     sealer = sealer_for(conn, set(session_ids))
     made, due = _insert(conn, items, count=len(session_ids), sealer=sealer)
@@ -291,56 +295,44 @@ def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
     ]
 
 
-def _lock_open(conn: Connection, session_ids: Sequence[SessionId]) -> None:
-    """Lock all sessions, and raise unless every one of them takes messages."""
-    ids = list(set(session_ids))
+def _lock(conn: Connection, session_ids: set[SessionId]) -> Mapping[SessionId, str | None]:
+    """Lock all sessions; return the status of those that take no messages, None where none is."""
+    ids = list(session_ids)
     if execute(conn, _LOCK, {"ids": ids}).scalar_one() == len(ids):
-        return
-    rows = execute(conn, _STATUS, {"ids": ids})
-    status: dict[SessionId, str] = {row[0]: row[1] for row in rows}
-    for index, session_id in enumerate(session_ids):
-        match status.get(session_id):
-            case SessionStatus.ACTIVE | SessionStatus.PAUSED:
-                continue
-            case SessionStatus.ARCHIVED:
-                raise at_message(
-                    index, SessionArchived(f"the session of message {index} is archived")
-                )
-            case _:
-                raise at_message(index, SessionNotFound(f"message {index} names no session"))
+        return {}
+    status = {row[0]: row[1] for row in execute(conn, _STATUS, {"ids": ids})}
+    return {one: status.get(one) for one in ids if status.get(one) not in TAKES_MESSAGES}
 
 
-def _accepted_before(conn: Connection, items: Sequence[Item]) -> list[Accepted | None]:
+def _accepted_before(
+    conn: Connection, items: Sequence[Item], closed: Mapping[SessionId, str | None]
+) -> list[Accepted | None]:
     """Return, for each message, the turn that its key already stands for, or None.
 
-    A key may have been used before, or by an earlier message of the same call.
+    A key may have been used before, or by an earlier message of the same call. What it stands for
+    is found, too, where the session takes no message any more.
     """
     keyed = [(session_id, turn) for session_id, turn in items if turn.idempotency_key is not None]
-    if not keyed:
-        return [None] * len(items)
-    known = _known(conn, keyed)
-    sealer = sealer_for(conn, {session_id for session_id, _ in keyed})
+    known = _known(conn, keyed) if keyed else {}
+    sealer = sealer_for(conn, {session_id for session_id, _ in keyed}) if keyed else None
     standing: list[Accepted | None] = []
     for index, (session_id, turn) in enumerate(items):
-        if turn.idempotency_key is None:
-            standing.append(None)
-            continue
-        digest = content_hash(turn.messages)
-        found = known.setdefault((session_id, turn.idempotency_key), (turn.id, digest))
-        if found[1] not in hashes_of(turn, session_id, sealer):
-            raise at_message(
-                index,
-                IdempotencyConflict(
-                    f"the idempotency key of message {index} stands for other content"
-                ),
-            )
-        standing.append(None if found[0] == turn.id else _as_known(found[0], session_id))
+        found = known.get((session_id, turn.idempotency_key))
+        if session_id in closed and (found is None or closed[session_id] in GONE):
+            require_open(index, closed[session_id])
+        if found is None:
+            if turn.idempotency_key is not None:
+                digest = content_hash(turn.messages)
+                known[session_id, turn.idempotency_key] = (turn.id, digest)
+        elif found[1] not in hashes_of(turn, session_id, sealer):
+            raise at_message(index, IdempotencyConflict())
+        standing.append(None if found is None else _as_known(found[0], session_id))
     return standing
 
 
 def _known(
     conn: Connection, keyed: Sequence[Item]
-) -> dict[tuple[SessionId, str], tuple[TurnId, bytes]]:
+) -> dict[tuple[SessionId, str | None], tuple[TurnId, bytes]]:
     rows = execute(
         conn,
         _KNOWN,

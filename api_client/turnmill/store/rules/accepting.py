@@ -26,6 +26,11 @@ from turnmill.store.records import Accepted, NewSession, NewTurn, Written
 from turnmill.store.rules.sealing import Sealer, is_encrypted, note_owners, sealer_for
 from turnmill.store.schema.tables import sessions, turns
 
+#: Of sessions that messages can be sent to.
+TAKES_MESSAGES = (SessionStatus.ACTIVE, SessionStatus.PAUSED)
+#: Of those in which no key stands for anything; None: there is no row.
+GONE = (None, SessionStatus.DELETED)
+
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -173,7 +178,7 @@ def accepted(conn: Connection, session_id: SessionId, turn: NewTurn, written: Wr
     created, announce, known_id, known_hash = written
     if created:
         return Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=announce)
-    if known_id is None or _status(conn, session_id) in (None, SessionStatus.DELETED):
+    if known_id is None or _status(conn, session_id) in GONE:
         raise _why_closed(conn, session_id)
     if bytes(known_hash) not in hashes_of(turn, session_id, sealer_for(conn, (session_id,))):
         raise IdempotencyConflict()
@@ -190,10 +195,27 @@ def _status(conn: Connection, session_id: SessionId) -> str | None:
     return conn.scalar(select(sessions.c.status).where(sessions.c.id == session_id))
 
 
+#: What is said of one of many messages, in place of what is said of one alone.
+_OF_MANY: Mapping[type[TurnmillError], str] = {
+    SessionNotFound: "message {} names no session",
+    SessionArchived: "the session of message {} is archived",
+    IdempotencyConflict: "the idempotency key of message {} stands for other content",
+}
+
+
 def at_message(index: int, error: TurnmillError) -> TurnmillError:
     """Say which of many messages the error is about."""
+    told = _OF_MANY.get(type(error))
+    error.args = (f"message {index}: {error}" if told is None else told.format(index),)
     error.index = index
     return error
+
+
+def require_open(index: int, status: str | None) -> None:
+    """Raise unless a session of this status takes message number `index`; None: there is none."""
+    if status not in TAKES_MESSAGES:
+        archived = status == SessionStatus.ARCHIVED
+        raise at_message(index, SessionArchived() if archived else SessionNotFound())
 
 
 TURN_TYPES = typed(TURN, turns)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
-from turnmill.domain.arguments import whole, yes_or_no
+from turnmill.domain.arguments import plain_number, whole, yes_or_no
 from turnmill.domain.bounds import MOST_DAYS
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.analytics import usage
@@ -64,8 +64,9 @@ def reconcile(bill: Bill, *, tolerance: Decimal) -> Verb[Reconciliation]:
 
 def share_of(value: object) -> Decimal:
     """Return a share from 0 to 1, given as a number; raises InvalidInput."""
-    if isinstance(value, Decimal | int | float) and not isinstance(value, bool):
+    found = Decimal(value) if isinstance(value, Decimal) else plain_number(value)
+    if found is not None:
         with suppress(InvalidOperation):  # no number at all
-            if 0 <= value <= 1:
-                return Decimal(str(value))
+            if 0 <= found <= 1:
+                return Decimal(str(found))
     raise InvalidInput("tolerance must be from 0 to 1", hint="0.01: a hundredth of a line's cost")

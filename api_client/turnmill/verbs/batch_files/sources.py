@@ -2,9 +2,10 @@
 
 import gzip
 import hashlib
+import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -20,6 +21,8 @@ _GZIP = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _PIECE = 1 << 16
+_UNREADABLE = "its path, and who may read it"
+_BYTES = 'open it for bytes: open("jobs.jsonl", "rb")'
 #: What a broken stream raises, of a file that was packed.
 BROKEN = (EOFError, gzip.BadGzipFile, zlib.error)
 
@@ -71,9 +74,8 @@ class Source:
             if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)):
                 return self.path.open("rb")
         except OSError as error:
-            raise InvalidBatchFile(f"cannot read {self.label}: {error.strerror}") from None
-        except ValueError:
-            raise InvalidBatchFile("cannot read the file: no file has such a name") from None
+            told = f"cannot read {self.label}: {error.strerror}"
+            raise InvalidBatchFile(told, hint=_UNREADABLE) from None
         raise InvalidBatchFile(
             f"{self.label} can be read once, and a path is read twice",
             hint="open it, and give what is open; or `turnmill batch submit -`",
@@ -85,7 +87,10 @@ class _Peeked:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.first = self._read(2)
+        try:
+            self.first = self._read(2)
+        except BROKEN as error:  # what the caller unpacks himself
+            raise cannot_read_on(error) from None
         self._ahead = self.first
 
     def read(self, size: int = -1) -> bytes:
@@ -110,16 +115,33 @@ class _Peeked:
         return ahead + self._line(size if size < 0 else size - len(ahead))
 
     def _read(self, size: int) -> bytes:
-        return _bytes(self._file.read(size))
+        return _bytes(self._file.read, size)
 
     def _line(self, size: int) -> bytes:
-        return _bytes(self._file.readline(size))
+        return _bytes(self._file.readline, size)
 
 
-def _bytes(found: object) -> bytes:
+def _bytes(read: Callable[[int], object], size: int) -> bytes:
+    try:
+        found = read(size)
+    except BROKEN:
+        raise
+    except Exception as error:  # noqa: BLE001
+        # The edge to a caller's own kind of file.
+        raise cannot_read_on(error) from None
     if isinstance(found, bytes):
         return found
-    raise InvalidInput("the file is open for text", hint='open it for bytes: open(…, "rb")')
+    if found is None:
+        raise InvalidBatchFile(
+            "cannot read on: it has not come yet", hint="a file that waits for its bytes"
+        )
+    raise InvalidInput("the file is open for text", hint=_BYTES)
+
+
+def cannot_read_on(error: Exception) -> InvalidBatchFile:
+    """Return what is raised where a file breaks off in the middle of being read."""
+    why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    return InvalidBatchFile(f"cannot read on: {why}", hint=_BYTES)
 
 
 def _unpacked(file: _Peeked) -> BinaryIO:
@@ -146,8 +168,6 @@ def lines_of(file: BinaryIO, *, most: int) -> Iterator[Numbered]:
                 yield number, content
     except BROKEN:
         yield number + 1, Refused(NO_JSON, "the file is packed, and broken from here on")
-    except OSError as error:
-        raise InvalidBatchFile(f"cannot read on: {error.strerror}") from None
 
 
 def _skip(file: BinaryIO, content: bytes) -> None:
@@ -178,6 +198,14 @@ class Digest:
 
 def path_of(value: object) -> Path:
     """Return the path of a file, or raise InvalidInput."""
-    if not isinstance(value, str | Path) or "\0" in str(value) or not str(value):
+    try:
+        name = os.fspath(value)  # type: ignore[call-overload]
+    except Exception:  # noqa: BLE001
+        name = None  # the edge to a caller's own kind of path
+    if not isinstance(name, str) or "\0" in name or not name:
         raise InvalidInput("path must be a str or Path", hint="of a file, without NUL")
-    return Path(value)
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise InvalidInput("path: no file has such a name", hint="one without surrogates") from None
+    return Path(name)

@@ -58,8 +58,6 @@ def csv_rows(file: BinaryIO, by_column: Mapping[str, str], *, most: int) -> Iter
         yield number + 1, Refused(code, f"no CSV: {_reason(error)}")
     except BROKEN:
         yield number + 1, Refused(NO_JSON, "the file is packed, and broken from here on")
-    except OSError as error:
-        raise InvalidBatchFile(f"cannot read on: {error.strerror}") from None
 
 
 def _lines_of(file: BinaryIO, *, most: int) -> Iterator[str]:
