@@ -11,7 +11,6 @@ from sqlalchemy import (
     Date,
     Index,
     Integer,
-    Numeric,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -20,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from turnmill.store.dollars import Dollars
 from turnmill.store.schema.erasure_tables import metadata as metadata  # whole with these only
 from turnmill.store.types import Json, Timestamp, db_now
 
@@ -63,7 +63,7 @@ def _line() -> Iterator[Column[Any]]:
     for name in COUNTS:
         yield Column(name, BigInteger, nullable=False)
     for name in DOLLARS:
-        yield Column(name, Numeric(20, 10), nullable=False)
+        yield Column(name, Dollars(), nullable=False)
     for latency in LATENCIES:
         buckets, counts = buckets_of(latency)
         yield Column(buckets, _NUMBERS, nullable=False)
@@ -94,7 +94,7 @@ spent_gone = Table(
         Column(name, BigInteger, nullable=False)
         for name in ("calls", "input_tokens", "cached_tokens", "output_tokens")
     ),
-    Column("cost_usd", Numeric(20, 10), nullable=False),
+    Column("cost_usd", Dollars(), nullable=False),
     Column("unpriced", BigInteger, nullable=False),
     Column("estimated", BigInteger, nullable=False),
 )
@@ -155,7 +155,7 @@ usage_daily, usage_gone = (
         Column("provider", Text, nullable=False),
         Column("model", Text, nullable=False),
         *(Column(figure, BigInteger, nullable=False) for figure in _OF_DAYS),
-        Column("cost_usd", Numeric(20, 10), nullable=False),
+        Column("cost_usd", Dollars(), nullable=False),
         Column("unpriced_attempts", BigInteger, nullable=False),
         *rolled_up,
         PrimaryKeyConstraint("day", "provider", "model"),
