@@ -26,7 +26,7 @@ from turnmill.domain.batches import OVER, BatchMode, BatchState, ShardState
 from turnmill.domain.ids import BatchId, TurnId, as_uuid
 from turnmill.domain.states import TurnState
 from turnmill.store.capabilities import Capability, capabilities_of, require
-from turnmill.store.nouns.batch_pauses import is_of_trial
+from turnmill.store.nouns.batch_pauses import names_trial
 from turnmill.store.postgres import batching, charging
 from turnmill.store.schema.batch_tables import batch_shards, batch_tallies
 from turnmill.store.schema.rollup_tables import calls_gone
@@ -384,5 +384,5 @@ def _native(row: Row[Any]) -> Native:
         max_cost_usd=row.max_cost_usd,
         is_cancelled=row.cancelled_at is not None,
         is_past=bool(row.is_past),
-        is_of_trial=is_of_trial(row.metadata),
+        is_of_trial=names_trial(row.metadata),
     )
