@@ -103,7 +103,7 @@ class Reserving:
     def _hold(self, shard: Shard, most: Mapping[TurnId, Decimal | None]) -> dict[TurnId, Reserved]:
         told: dict[TurnId, Reserved] = {}
         for _ in range(_MOST_TRIES):
-            found = self._database.run(shard_money.hold, shard, most, tags=self._tags)
+            found = self._database.run(self._held, shard, most)
             told |= found
             again = {one: most[one] for one in found if found[one].found is Found.AGAIN}
             if not again:
@@ -112,6 +112,12 @@ class Reserving:
             if over := {budget for one in again for budget in found[one].over}:
                 self._database.run(begin_periods, over)
         return told
+
+    def _held(
+        self, conn: "Connection", shard: Shard, most: Mapping[TurnId, Decimal | None]
+    ) -> dict[TurnId, Reserved]:
+        self._keep(conn, shard)  # who ends a shard locks what it holds before budgets
+        return shard_money.hold(conn, shard, most, tags=self._tags)
 
     def _put_off(self, shard: Shard, turn_ids: Sequence[TurnId], wait: timedelta) -> None:
         with self._database.begin() as conn:

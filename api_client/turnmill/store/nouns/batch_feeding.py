@@ -76,8 +76,9 @@ def feed(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE, window: i
             batch_reserving.release(conn, batch.id, None)
             _note_fed(conn, batch, batch.last_line)
         return Fed(0, [], more=False)
-    batch_reserving.release(conn, batch.id, [row.line for row in lines])
+    held = batch_reserving.held_for(conn, batch.id, [row.line for row in lines])
     accepted = _make(conn, batch, lines)
+    batch_reserving.release(conn, batch.id, held)
     _note_fed(conn, batch, lines[-1].line)
     heads = [
         Head(turn_id=one.turn_id, session_id=one.session_id, lane=Lane.BULK)
@@ -98,7 +99,8 @@ def drop_next(conn: Connection, batch_id: BatchId, *, error_code: str) -> bool:
     lines = _next(conn, batch, limit=1)
     if not lines:
         return False
-    batch_reserving.release(conn, batch.id, [lines[0].line])
+    held = batch_reserving.held_for(conn, batch.id, [lines[0].line])
+    batch_reserving.release(conn, batch.id, held)
     _drop(conn, batch, [lines[0].line], error_code)
     _note_fed(conn, batch, lines[0].line)
     return True
@@ -115,8 +117,10 @@ def park_next(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE) -> i
         return 0
     batch = record_of(row, opens=False)
     lines = _next(conn, batch, limit=limit)
-    batch_reserving.release(conn, batch.id, [row.line for row in lines] if lines else None)
+    numbers = [row.line for row in lines]
+    held = batch_reserving.held_for(conn, batch.id, numbers) if lines else None
     park(conn, [one.turn_id for one in _make(conn, batch, lines)])
+    batch_reserving.release(conn, batch.id, held)
     _note_fed(conn, batch, lines[-1].line if lines else batch.last_line)
     return len(lines)
 
