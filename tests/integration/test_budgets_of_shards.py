@@ -269,3 +269,21 @@ async def test_a_tag_that_is_a_number_bounds_a_line_however_it_ends(
     released(stage)
     await stage.polled(tags=("team",))
     assert budgeting.budget(stage.database, team).spent_usd > 0
+
+
+async def test_lines_that_wait_for_a_budget_keep_no_later_line_of_others_from_its_vendor(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("turnmill_worker.native.polling._PARKED", 2)
+    monkeypatch.setattr("turnmill_worker.native.polling._PUT_OFF", 8)
+    for n in range(6):  # the first line of the seventh user stands behind theirs
+        limit(stage, "0.0000001", user_id=f"user-{n}", on_exceeded="wait")
+    batch = stage.submit(21, settings=SETTINGS)
+    for _ in range(20):
+        await stage.polled(within=MOMENT)
+        if "9 lines of batch" in caplog.text:  # two were made turns of at a time
+            break
+    with Client(database_url=stage.url) as client:
+        counts = client.batches.get(batch).counts
+    assert (counts.waiting_for_budget, counts.states, counts.staged) == (9, {"waiting": 10}, 11)
+    assert sum(one.total for one in stage.double.desk.batches.values()) == 1

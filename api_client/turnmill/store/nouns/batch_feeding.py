@@ -16,12 +16,12 @@ or, of a trial, which stored turn is asked again:
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, and_, case, func, select, update
 
 from turnmill.domain.batches import LineState
 from turnmill.domain.content import Message, Text
 from turnmill.domain.ids import BatchId, SessionId, TurnId, as_uuid
-from turnmill.domain.states import Lane, OnFailure
+from turnmill.domain.states import FOR_BUDGET, Lane, OnFailure, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.batch_records import BatchRecord, Fed
 from turnmill.store.codec import parts_from
@@ -44,6 +44,8 @@ from turnmill.store.vaults import plain
 
 #: So many turns of a batch, about, are unfinished at a time: the others are lines yet.
 WINDOW = 5000
+#: ... beside those that no budget has room for: so many times as many, and no more.
+PUT_OFF = 4
 #: Lines that are fed in one transaction.
 AT_ONCE = 500
 #: Of what lines of one chunk say, in estimated tokens.
@@ -69,7 +71,7 @@ def feed(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE, window: i
     batch = record_of(row, opens=False)
     if batch.state in ENDING:
         return _drop_rest(conn, batch, limit=limit)
-    room = window - _unfinished(conn, batch, most=window)
+    room = _room(conn, batch, window=window)
     lines = _next(conn, batch, limit=min(limit, room)) if room > 0 else []
     if not lines:
         if room > 0:  # what is left of the lines went with their sessions or users
@@ -125,9 +127,22 @@ def park_next(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE) -> i
     return len(lines)
 
 
-def _unfinished(conn: Connection, batch: BatchRecord, *, most: int) -> int:
-    left = select(turns.c.id).where(is_open(batch.id)).limit(most)
-    return conn.scalar(select(func.count()).select_from(left.subquery())) or 0
+def _room(conn: Connection, batch: BatchRecord, *, window: int) -> int:
+    """Return how many turns more may be unfinished; those that wait for a budget do not count.
+
+    Others have room, whose lines come later. Where nobody has a budget, no row is read.
+    """
+    left = select(turns.c.id).where(is_open(batch.id)).limit(window)
+    unfinished: int = conn.scalar(select(func.count()).select_from(left.subquery())) or 0
+    if unfinished < window or not batch_reserving.any_binds(conn):
+        return window - unfinished
+    waits = and_(turns.c.waits_for == FOR_BUDGET, turns.c.state != TurnState.RUNNING)
+    most = window * (1 + PUT_OFF)
+    some = select(case((waits, 1), else_=0).label("waits")).where(is_open(batch.id)).limit(most)
+    found = some.subquery()
+    sums = select(func.count(), func.coalesce(func.sum(found.c.waits), 0))
+    every, waiting = map(int, conn.execute(sums).one())
+    return min(window - (every - waiting), most - every)
 
 
 def _next(conn: Connection, batch: BatchRecord, *, limit: int) -> Sequence[Any]:

@@ -341,15 +341,20 @@ def run_alone(conn: Connection, batch_id: BatchId, *, because: str) -> None:
     conn.execute(update(batches).where(*mine).values(**values))
 
 
-def parked(conn: Connection, batch_id: BatchId, *, most: int) -> int:
-    """Count the turns that wait to be put into a shard, up to so many."""
+def parked(conn: Connection, batch_id: BatchId, *, most: int) -> tuple[int, int]:
+    """Count the turns that may be put into a shard, and those that no budget has room for now.
+
+    Of so many at the most.
+    """
     some = (
-        select(turns.c.id)
+        select((turns.c.parked_until > db_asof()).label("put_off"))
         .where(turns.c.batch_id == batch_id, *_WAITS, turns.c.native_ref == "")
         .limit(most)
         .subquery()
     )
-    return int(conn.execute(select(func.count()).select_from(some)).scalar_one())
+    put_off = func.count().filter(some.c.put_off)
+    every, waiting = conn.execute(select(func.count(), put_off).select_from(some)).one()
+    return every - waiting, waiting
 
 
 def _ago(moment: ColumnElement[Any]) -> ColumnElement[timedelta]:
