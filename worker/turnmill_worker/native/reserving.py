@@ -15,6 +15,7 @@ from turnmill.store.line.reserving import begin_periods
 from turnmill.store.nouns import shard_money, shards
 from turnmill.store.nouns.batch_pauses import pause
 from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST
+from turnmill.store.nouns.shard_twins import note_twin
 from turnmill.store.nouns.shards import Native, Shard
 from turnmill_worker.layers.budget import exceeded
 from turnmill_worker.native.pace import Pace
@@ -93,6 +94,15 @@ class Reserving:
             if len(stuck) == len(asked.lines) and batch.max_cost_usd is not None:
                 await asyncio.to_thread(self._stop_if_its_own, batch, stuck[0])
         return [one for one in asked.lines if _turn_of(one) not in left]
+
+    async def note_twin(self, shard: Shard, ref: str) -> None:
+        """Write down that the vendor has begun it twice: what this one costs is to be booked."""
+
+        def note(conn: "Connection") -> None:
+            self._keep(conn, shard)
+            note_twin(conn, shard, ref, tags=self._tags)
+
+        await asyncio.to_thread(self._database.run, note)
 
     def _wait(self, told: Mapping[TurnId, Reserved], later: Sequence[TurnId]) -> timedelta:
         waits = [told[one].wait or _LONGEST_WAIT for one in later]

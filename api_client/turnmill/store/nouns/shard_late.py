@@ -44,7 +44,7 @@ def book_late(
     mine = batching.late_in(conn, turn_ids, shard=name)
     if not mine:
         return 0
-    bounds = _bounds(conn, mine, tags)
+    bounds = budgets_of(conn, mine, tags)
     periods = lock_money(conn, mine, {one for ids in bounds.values() for one in ids})
     mark_slots(conn, turns.c.id.in_(mine))
     # What one has spent is counted with its end: that is taken back, and counted anew.
@@ -61,10 +61,10 @@ def book_late(
     return len(mine)
 
 
-def _bounds(
+def budgets_of(
     conn: Connection, turn_ids: Sequence[TurnId], tags: Sequence[str]
 ) -> dict[TurnId, set[UUID]]:
-    """Return the budgets of each turn."""
+    """Return the budgets of each of these turns."""
     rows = conn.execute(
         select(
             *(turns.c.id, turns.c.session_id, turns.c.batch_id, turns.c.metadata),

@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from turnmill.domain.batches import OVER, BatchMode, BatchState, ShardState
+from turnmill.domain.batches import BEGUN_TWICE, OVER, BatchMode, BatchState, ShardState
 from turnmill.domain.ids import BatchId, TurnId, as_uuid
 from turnmill.domain.states import TurnState
 from turnmill.store.capabilities import Capability, capabilities_of, require
@@ -76,6 +76,11 @@ class Shard:
     asked_ago: timedelta
     begun_ago: timedelta
     ended_ago: timedelta
+
+    @property
+    def is_twin(self) -> bool:
+        """Tell whether its lines are those of another one, and nobody wants them from it."""
+        return self.error_code == BEGUN_TWICE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,8 +100,9 @@ spent_gone = Table(
 )
 Index("ix_spent_gone_day", spent_gone.c.day)
 
-# Calls that were under way when the rows of their turns went: what comes back of one is paid for,
-# and is booked by what stands here, once. No foreign keys, no content, nobody's name.
+# Calls that were under way when the rows of their turns went, and lines that a vendor has begun
+# once more: what comes back of one is paid for, and is booked by what stands here, once. No foreign
+# keys, no content, nobody's name.
 calls_gone = Table(
     "calls_gone",
     metadata,
