@@ -66,12 +66,12 @@ def test_lines_that_wait_at_a_vendor_are_counted_without_a_look_at_their_rows(
     store = Database(database_url)
     batch = _running(store, lines=3_000, done=1_000, state=TurnState.WAITING)
     with store.single() as conn:
-        statement = _counted(batch).compile(
+        statement = _counted(batch, is_native=True).compile(
             dialect=conn.dialect, compile_kwargs={"literal_binds": True}
         )
         told = conn.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}").scalars().all()
     assert any(f"Index Only Scan using {OF_LINES}" in line for line in told), told
-    assert [line.strip() for line in told if "Heap Fetches" in line] == ["Heap Fetches: 0"]
+    assert {line.strip() for line in told if "Heap Fetches" in line} == {"Heap Fetches: 0"}
     store.close()
 
 

@@ -168,6 +168,7 @@ async def test_lines_that_may_wait_go_into_a_later_shard_when_the_limit_is_raise
         conn.execute(update(turns).where(put_off).values(**later))
     assert len(others) == 2
     with Client(database_url=stage.url) as client:
+        assert client.batches.get(batch).counts.waiting_for_budget == 3
         (reason,) = client.turns.get(one).why().reasons
     assert (reason.cause, reason.name) == ("budget", "all total")
     limit(stage, each * 100, on_exceeded="wait")

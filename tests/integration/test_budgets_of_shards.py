@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text, update
 
+from tests import budgeting
 from tests.doubles.openai_batches import OpenAIBatchesDouble
 from tests.integration.test_budgets_of_native_batches import (
     MOMENT,
@@ -27,9 +28,10 @@ from tests.integration.test_budgets_of_native_batches import (
 from tests.native import MODELS, Stage, provider_at, shard_states, states
 from tests.trying import had, trials_of
 from turnmill import Client
+from turnmill.domain.budgets import Scope
 from turnmill.domain.errors import Rejected
 from turnmill.domain.ids import BatchId, TurnId
-from turnmill.store.budget_records import Found, Reserved
+from turnmill.store.budget_records import Found, Holder, Reserved
 from turnmill.store.database import Database
 from turnmill.store.nouns import shards
 from turnmill.store.nouns.accounts import ACCOUNT, AccountKey, close, read_closed
@@ -246,3 +248,42 @@ def test_very_many_lines_that_wait_are_looked_at_more_rarely(database: Database)
         ids = [TurnId(UUID(int=one)) for one in range(n)]
         told = {one: Reserved(Found.LATER, wait=timedelta(seconds=1)) for one in ids}
         assert reserving._wait(told, ids) == timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize("goes", [False, True], ids=["cancelled", "deleted"])
+async def test_a_tag_that_is_a_number_bounds_a_line_however_it_ends(
+    stage: Stage, *, goes: bool
+) -> None:
+    stage.submit(1, settings=SETTINGS)
+    await stage.polled(within=MOMENT, tags=("team",))
+    with stage.database.begin() as conn:
+        conn.execute(update(turns).values(metadata={"team": 7}))
+    team = Holder(Scope.TAG, "team", "7")
+    budgeting.bound(stage.database, "1000", team)
+    with Client(database_url=stage.url) as client:
+        (turn,) = client.turns.list()
+        if goes:
+            client.sessions.delete(turn.session_id)
+        else:
+            turn.cancel()
+    released(stage)
+    await stage.polled(tags=("team",))
+    assert budgeting.budget(stage.database, team).spent_usd > 0
+
+
+async def test_lines_that_wait_for_a_budget_keep_no_later_line_of_others_from_its_vendor(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("turnmill_worker.native.polling._PARKED", 2)
+    monkeypatch.setattr("turnmill_worker.native.polling._PUT_OFF", 8)
+    for n in range(6):  # the first line of the seventh user stands behind theirs
+        limit(stage, "0.0000001", user_id=f"user-{n}", on_exceeded="wait")
+    batch = stage.submit(21, settings=SETTINGS)
+    for _ in range(20):
+        await stage.polled(within=MOMENT)
+        if "9 lines of batch" in caplog.text:  # two were made turns of at a time
+            break
+    with Client(database_url=stage.url) as client:
+        counts = client.batches.get(batch).counts
+    assert (counts.waiting_for_budget, counts.states, counts.staged) == (9, {"waiting": 10}, 11)
+    assert sum(one.total for one in stage.double.desk.batches.values()) == 1

@@ -7,12 +7,14 @@ import pytest
 from tests.mutants.breaking import Mutant, instead, without
 from turnmill.store.budget_records import Found, Reserved
 from turnmill.store.line import leases
-from turnmill.store.postgres import charging, settling, stepping
+from turnmill.store.postgres import batching, charging, settling, stepping
 from turnmill_worker.layers.holding import Holding
+from turnmill_worker.native import reserving
 
 _BUDGETS = "tests/contract/store/test_budgets.py"
 _IN_TIME = "tests/contract/store/test_budgets_in_time.py"
 _LAYER = "tests/unit/test_budget_layer.py"
+_LOCKS = "tests/integration/test_lock_orders_of_batches.py"
 _AT_VENDORS = "tests/integration/test_budgets_of_native_batches.py"
 
 
@@ -125,6 +127,28 @@ OF_BUDGETS: dict[str, Mutant] = {
         ),
         killed_by=f"{_AT_VENDORS}::test_a_budget_that_was_set_since_is_charged_even_beyond_its_limit"
         "[asyncio-openai]",
+    ),
+    "lines_locked_as_found": Mutant(
+        rule="who moves lines of a shard and holds no session locks them in the order of their ids",
+        breaks=without(
+            batching, "_PUT_OFF", ("ORDER BY t.id FOR NO KEY UPDATE", "FOR NO KEY UPDATE")
+        ),
+        killed_by=f"{_LOCKS}::test_turns_of_a_shard_are_moved_in_the_order_of_their_ids"
+        "[asyncio-put_off]",
+    ),
+    "budgets_locked_in_parts": Mutant(
+        rule="all budgets that results are charged to are locked at once, and in one order",
+        breaks=without(
+            charging, "_NOTE", ("UNION SELECT c.budget_id", "EXCEPT SELECT c.budget_id")
+        ),
+        killed_by=f"{_LOCKS}::test_lines_are_charged_in_one_order_to_budgets_that_bound_them_and_do"
+        "[asyncio]",
+    ),
+    "twins_are_free": Mutant(
+        rule="what a vendor's second batch of the same lines has run is paid for",
+        breaks=instead(reserving, "note_twin", lambda *_, **__: None),
+        killed_by="tests/integration/test_batches_begun_twice.py::test_what_a_twin_had_run_before_it"
+        "_was_cancelled_is_a_cost_of_its_batch[asyncio]",
     ),
     "a_budget_holds_all_up": Mutant(
         rule="who holds a budget for long holds up nobody who has none",

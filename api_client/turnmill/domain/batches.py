@@ -48,6 +48,8 @@ class LineProblem(NamedTuple):
 
 #: Of a shard that its vendor did not delete, however often it was asked.
 NOT_DELETED = "not_deleted"
+#: Of one that its vendor has begun beside another one of the same lines.
+BEGUN_TWICE = "begun_twice"
 
 
 class ShardState(StrEnum):

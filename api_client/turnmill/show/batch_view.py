@@ -51,7 +51,7 @@ def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
 
 def _far(counts: BatchCounts) -> dict[str, Any]:
     names = ("total", "state", "paused_because", "staged", "reused", "dropped", "codes")
-    held = ("held_by", "held_until")
+    held = ("waiting_for_budget", "held_by", "held_until")
     sums = ("cost_usd", "unpriced", "input_tokens", "output_tokens")
     return dict(fields(counts, *names, *sums, *held))
 

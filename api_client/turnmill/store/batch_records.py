@@ -76,6 +76,7 @@ class BatchCounts:
     state: BatchState = BatchState.RUNNING
     paused_because: str | None = None  #: a code; None: it is not paused, or somebody did it
     staged: int = 0  #: that wait to be made turns of
+    waiting_for_budget: int = 0  #: of those in `states`, that no budget has room for now
     reused: int = 0  #: that have the answer of an earlier batch, for nothing
     dropped: int = 0  #: that came to no turn
     gone: int = 0  #: that went with their sessions; in none of the other numbers

@@ -14,6 +14,8 @@ def said_of(counts: BatchCounts) -> list[str]:
         said.append(f"${counts.cost_usd:,.4f}{unknown}")
     if counts.reused:
         said.append(f"{counts.reused:,} reused")
+    if counts.waiting_for_budget:
+        said.append(f"{counts.waiting_for_budget:,} waiting for a budget")
     codes = [f"{count:,} {code}" for code, count in counts.codes.items()]
     if codes:
         more = len(codes) - _MOST_CODES

@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import func, select, update
 
 from tests import rows, steps
 from tests.batch_clients import batches_of
+from tests.budgeting import bound
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.new_ids import new_id
@@ -23,6 +25,7 @@ from turnmill.store.schema.batch_tables import batch_tallies
 from turnmill.store.schema.tables import turns
 from turnmill.store.upkeep.invariants import violations
 from turnmill.sync.batches import Batch
+from turnmill.verbs.batch_words import said_of
 from turnmill_worker.process.tending import tend_batches
 
 LINES = 40
@@ -144,3 +147,22 @@ def test_a_batch_that_was_miscounted_is_found(store: Database, batch: Batch) -> 
     with store.begin() as conn:
         conn.execute(update(batch_tallies).values(n=batch_tallies.c.n - 1))
     assert of_batches(store) == ["batch_counts_its_lines"]
+
+
+def test_lines_that_no_budget_has_room_for_are_counted_apart(store: Database, batch: Batch) -> None:
+    def wait(*, for_budget: int) -> None:
+        heads = iter([one.id for one in of(store, batch) if one.session_id in own])
+        for n in range(for_budget + 1):
+            (claim,) = steps.take(store, next(heads))
+            reason = "budget" if n else "limit"
+            steps.end(store, claim, TurnState.QUEUED, waits_for=reason, delay=timedelta(minutes=1))
+
+    lines = Counter(one.session_id for one in of(store, batch))
+    own = {session for session, turns in lines.items() if turns == 1}
+    wait(for_budget=3)
+    assert batch.counts.waiting_for_budget == 0  # there is none any more
+    bound(store, "1")
+    counts = batch.counts
+    assert counts.waiting_for_budget == 3
+    assert counts.states == {TurnState.QUEUED: LINES}
+    assert said_of(counts) == ["3 waiting for a budget"]

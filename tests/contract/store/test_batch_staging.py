@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, text, update
 
-from tests import rows
+from tests import rows, steps
 from tests.batch_clients import batches_of
 from tests.batch_files import Write, hello, writing
+from tests.budgeting import bound
 from turnmill.domain.errors import (
     Conflict,
     InvalidBatchFile,
@@ -207,6 +208,30 @@ def test_so_many_turns_are_made_as_there_is_room_for_and_the_rest_in_order(
     assert batch.counts.is_done
     said = [int(one.text) for one in history_of(store, session) if one.role == "user"]
     assert said == list(range(8))
+
+
+def test_turns_that_wait_for_a_budget_take_no_room_of_later_lines_but_so_many_wait(
+    store: Database, batches: Batches, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 9, "window": 2})
+    monkeypatch.setattr(batch_feeding, "PUT_OFF", 1)
+    batch = batches.create(write(*(hello(n) for n in range(9))))
+
+    def put_off(fed: int) -> None:
+        """Let all that was fed wait for a budget."""
+        assert batch.counts.accepted - batch.counts.staged == fed
+        open_ones = [one.turn_id for one in batch.iter_results() if one.state == "queued"]
+        for claim in [claim for one in open_ones if one for claim in steps.take(store, one)]:
+            wait = {"waits_for": "budget", "delay": timedelta(minutes=1)}
+            steps.end(store, claim, TurnState.QUEUED, **wait)
+        make_turns(store)
+
+    put_off(2)
+    assert batch.counts.staged == 7  # nobody has one
+    bound(store, "1")
+    make_turns(store)
+    put_off(4)
+    assert (batch.counts.staged, batch.counts.waiting_for_budget) == (5, 4)
 
 
 def test_a_line_whose_session_is_gone_by_its_time_is_dropped_and_says_why(

@@ -11,7 +11,7 @@ from turnmill.domain.errors import StoreError
 from turnmill.domain.ids import BatchId
 from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
-from turnmill.store.nouns.batch_feeding import park_next
+from turnmill.store.nouns.batch_feeding import AT_ONCE, park_next
 from turnmill.store.nouns.shards import Native, Shard
 from turnmill_worker.native.doors import Doors
 from turnmill_worker.native.making import Making
@@ -26,6 +26,8 @@ logger = logging.getLogger("turnmill.native")
 
 #: Turns that are parked ahead, of lines that are not asked yet.
 _PARKED = 40_000
+#: ... beside those that no budget has room for: later lines, of others, do not wait behind so many.
+_PUT_OFF = 160_000
 #: While a shard is made, what stands at vendors is looked for this often.
 _GLANCE_SECONDS = 0.2
 
@@ -139,12 +141,20 @@ class Polling:
     def _fill(self, batch: Native) -> None:
         """Let lines become turns, so that there is something to make a shard of."""
         with self._database.single() as conn:
-            parked = rows.parked(conn, batch.id, most=_PARKED)
-        while parked < _PARKED and (more := self._park_next(batch.id)):
+            parked, put_off = rows.parked(conn, batch.id, most=_PARKED + _PUT_OFF)
+        if put_off >= _PUT_OFF:
+            logger.warning(
+                "%d lines of batch %s wait for a budget: later ones wait behind them",
+                put_off,
+                batch.id,
+                extra={"action": "lines_wait_for_budget", "batch": str(batch.id)},
+            )
+            return
+        while parked < _PARKED and (more := self._park_next(batch.id, most=_PARKED - parked)):
             parked += more
 
-    def _park_next(self, batch_id: BatchId) -> int:
-        return self._database.run(park_next, batch_id)
+    def _park_next(self, batch_id: BatchId, *, most: int) -> int:
+        return self._database.run(park_next, batch_id, limit=min(most, AT_ONCE))
 
     def _run_alone(self, batch_id: BatchId) -> None:
         with self._database.begin() as conn:

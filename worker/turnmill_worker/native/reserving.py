@@ -15,6 +15,7 @@ from turnmill.store.line.reserving import begin_periods
 from turnmill.store.nouns import shard_money, shards
 from turnmill.store.nouns.batch_pauses import pause
 from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST
+from turnmill.store.nouns.shard_twins import note_twin
 from turnmill.store.nouns.shards import Native, Shard
 from turnmill_worker.layers.budget import exceeded
 from turnmill_worker.native.pace import Pace
@@ -94,6 +95,15 @@ class Reserving:
                 await asyncio.to_thread(self._stop_if_its_own, batch, stuck[0])
         return [one for one in asked.lines if _turn_of(one) not in left]
 
+    async def note_twin(self, shard: Shard, ref: str) -> None:
+        """Write down that the vendor has begun it twice: what this one costs is to be booked."""
+
+        def note(conn: "Connection") -> None:
+            self._keep(conn, shard)
+            note_twin(conn, shard, ref, tags=self._tags)
+
+        await asyncio.to_thread(self._database.run, note)
+
     def _wait(self, told: Mapping[TurnId, Reserved], later: Sequence[TurnId]) -> timedelta:
         waits = [told[one].wait or _LONGEST_WAIT for one in later]
         # A look writes each of them twice, whether or not anything has come back.
@@ -103,7 +113,7 @@ class Reserving:
     def _hold(self, shard: Shard, most: Mapping[TurnId, Decimal | None]) -> dict[TurnId, Reserved]:
         told: dict[TurnId, Reserved] = {}
         for _ in range(_MOST_TRIES):
-            found = self._database.run(shard_money.hold, shard, most, tags=self._tags)
+            found = self._database.run(self._held, shard, most)
             told |= found
             again = {one: most[one] for one in found if found[one].found is Found.AGAIN}
             if not again:
@@ -112,6 +122,12 @@ class Reserving:
             if over := {budget for one in again for budget in found[one].over}:
                 self._database.run(begin_periods, over)
         return told
+
+    def _held(
+        self, conn: "Connection", shard: Shard, most: Mapping[TurnId, Decimal | None]
+    ) -> dict[TurnId, Reserved]:
+        self._keep(conn, shard)  # who ends a shard locks what it holds before budgets
+        return shard_money.hold(conn, shard, most, tags=self._tags)
 
     def _put_off(self, shard: Shard, turn_ids: Sequence[TurnId], wait: timedelta) -> None:
         with self._database.begin() as conn:

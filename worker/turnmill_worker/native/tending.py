@@ -193,6 +193,7 @@ class Tending:
         if batches.knows_marks:
             if found:
                 for twice in found[:-1]:  # of a worker that had slept: the oldest one is kept
+                    await self._reserving.note_twin(shard, twice.ref)
                     await batches.cancel(twice.ref)
                 return await self._begun(shard, found[-1])
         else:
@@ -210,7 +211,8 @@ class Tending:
 
     async def _look(self, shard: Shard, batches: Batches) -> Shard | None:
         batch = await asyncio.to_thread(self._rows.batch, shard)
-        if batch.is_over and shard.status != "cancelling":
+        is_unwanted = batch.is_over or shard.is_twin
+        if is_unwanted and shard.status != "cancelling":
             await batches.cancel(shard.ref)
             shard = await self._noted(shard, status="cancelling")
         try:
@@ -221,7 +223,7 @@ class Tending:
             # Somebody has deleted it there: nobody will ever know what it said.
             found = VendorBatch(ref=shard.ref, status="gone", is_over=True)
         if not found.is_over:
-            status = "cancelling" if batch.is_over else found.status
+            status = "cancelling" if is_unwanted else found.status
             pause = self._pace.until_next_look(shard.begun_ago)
             return await self._note(shard, due_in=pause, status=status, tries=0)
         if found.error_code and not found.outputs:
@@ -255,6 +257,8 @@ class Tending:
 
     async def _failed_whole(self, shard: Shard, batch: Native, found: VendorBatch) -> Shard | None:
         """See to a shard of which nothing was run: the vendor says why."""
+        if shard.is_twin:
+            return await self._dissolved(shard, shard.error_code)
         if found.error_code == REFUSED_FOR_WINDOW:
             return await self._dissolved(shard, found.error_code)
         if found.bad_lines:

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from turnmill.store.capabilities import Capability, capabilities_of
+from turnmill.store.dollars import Dollars
 
 T = TypeVar("T")
 
@@ -77,5 +78,6 @@ def _as_it_is(value: Any) -> Any:
 
 
 _READ: Mapping[type, Callable[[Any], Any]] = MappingProxyType(
-    {Float: float, Integer: int, BigInteger: int, Numeric: lambda value: Decimal(str(value))}
+    {Float: float, Integer: int, BigInteger: int}
+    | dict.fromkeys((Numeric, Dollars), lambda value: Decimal(str(value)))
 )

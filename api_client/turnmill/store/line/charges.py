@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from turnmill.domain.batches import ShardState
+from turnmill.domain.budgets import Period
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.capabilities import Capability, capabilities_of
@@ -104,12 +105,28 @@ def _give_back_orphans(conn: Connection) -> int:
     return 1
 
 
+def lock_money(
+    conn: Connection, turn_ids: Collection[UUID], others: Collection[UUID] = ()
+) -> dict[UUID, int]:
+    """Lock what these turns were charged, then those budgets and `others`; return their periods.
+
+    Each kind in the order of its keys, behind turns and before tallies, as the statement that
+    settles does. Of what bounds each turn for itself no period is told.
+    """
+    mine = select(charges.c.budget_id).where(charges.c.turn_id.in_(turn_ids))
+    held = conn.scalars(mine.order_by(*charges.primary_key).with_for_update(key_share=True))
+    query = select(budgets.c.id, budgets.c.n, budgets.c.period)
+    query = query.where(budgets.c.id.in_({*held, *others})).order_by(budgets.c.id)
+    found = conn.execute(query.with_for_update(key_share=True)).all()
+    return {row.id: row.n for row in found if row.period != Period.TURN}
+
+
 def charge_line(
     conn: Connection, turn_id: UUID, shard_id: UUID, cost: Decimal | None
 ) -> frozenset[UUID]:
     """Charge what is held for a line of a shard whose turn has ended; return of which budgets.
 
-    None of the cost: all of it, as an estimate.
+    None of the cost: all of it, as an estimate. See `lock_money`.
     """
     # A turn has few; a shard has those of all its lines, and none are looked for by it.
     of_turn = conn.execute(select(charges).where(charges.c.turn_id == turn_id)).all()

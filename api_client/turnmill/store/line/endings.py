@@ -14,7 +14,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, EventKind, TurnState
 from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_work
-from turnmill.store.line.head import move_lines, note_failures
+from turnmill.store.line.head import lock_turns, move_lines, note_failures
 from turnmill.store.records import Moved
 from turnmill.store.rules.endings import Happening, in_chunks, write_events
 from turnmill.store.rules.happenings import write_session_events
@@ -43,6 +43,7 @@ def move_turns(
     vendors are to stop, one event for each ending, and a word to those who wait for it. The
     caller's transaction holds the locks of their sessions.
     """
+    lock_turns(conn, *which)
     statement = update(turns).where(*which).values(**values)
     names = ("id", "session_id", "seq", "state", "step", "batch_id")
     rows = conn.execute(statement.returning(*(turns.c[name] for name in names))).all()

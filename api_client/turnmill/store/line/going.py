@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from turnmill.domain.batches import ShardState
-from turnmill.domain.budgets import Period, Scope
+from turnmill.domain.budgets import Period, Scope, tag_said
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import UNFINISHED
 from turnmill.new_ids import new_id
@@ -191,7 +191,7 @@ def _lines(conn: Connection, mine: ColumnElement[bool]) -> list[dict[str, Any]]:
 
 
 def _line(conn: Connection, row: dict[str, Any]) -> dict[str, Any]:
-    said = {**plain(row.pop("of_session")), **plain(row.pop("metadata"))}
+    of_session, of_turn = plain(row.pop("of_session")), plain(row.pop("metadata"))
     user_id, session_id = row.pop("user_id"), str(row.pop("session_id"))
     names = {Scope.SESSION: session_id, Scope.BATCH: str(row["batch_id"])}
     if not row.pop("of_trial"):
@@ -199,8 +199,8 @@ def _line(conn: Connection, row: dict[str, Any]) -> dict[str, Any]:
     b = budgets.c
     tags = [
         and_(b.scope == Scope.TAG, b.name == name, b.value == value)
-        for name, value in said.items()
-        if isinstance(value, str)
+        for name in {**of_session, **of_turn}
+        if (value := tag_said(name, of_turn=of_turn, of_session=of_session)) is not None
     ]
     own = [and_(b.scope == scope, b.name == name) for scope, name in names.items()]
     holds = or_(b.scope == Scope.ALL, *own, *tags)

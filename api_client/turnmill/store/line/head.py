@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import (
@@ -12,9 +12,10 @@ from turnmill.domain.states import (
     OnFailure,
     SessionStatus,
 )
+from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.records import Head
 from turnmill.store.rules.heads import head_columns
-from turnmill.store.schema.tables import sessions
+from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import db_asof
 
 
@@ -30,6 +31,17 @@ def lock_sessions(
     wanted = select(sessions.c.id).where(sessions.c.id.in_(list(session_ids)))
     ours = wanted.order_by(sessions.c.id).with_for_update(key_share=True, skip_locked=not wait)
     return {SessionId(one) for one in conn.scalars(ours)}
+
+
+def lock_turns(conn: Connection, *which: ColumnElement[bool]) -> None:
+    """Lock these turns in the order of their ids. The caller's transaction holds their sessions.
+
+    Who reserves money for turns, or puts them into a vendor's batch, holds no session, and locks
+    them so; a statement that moves several of them takes them as it finds them.
+    """
+    if Capability.ROW_LOCKS in capabilities_of(conn):
+        mine = select(turns.c.id).where(*which).order_by(turns.c.id)
+        conn.execute(mine.with_for_update(key_share=True))
 
 
 def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:

@@ -24,10 +24,9 @@ from sqlalchemy import (
     update,
 )
 
-from turnmill.domain.budgets import Period
 from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import FINAL, TurnState
-from turnmill.store.line.charges import charge_line, charge_truly
+from turnmill.store.line.charges import charge_line, charge_truly, lock_money
 from turnmill.store.line.going import Under, figures_of, keep_of_now
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import Settlement
@@ -36,7 +35,7 @@ from turnmill.store.rules.figures import mark_slots
 from turnmill.store.rules.settling import COUNTS, FIELDS, USED, Verdict
 from turnmill.store.rules.spending import SUMS, Day, keep_spent, row_of
 from turnmill.store.rules.tallies import count_ended, count_no_more, count_spent
-from turnmill.store.schema.budget_tables import budgets, charges
+from turnmill.store.schema.budget_tables import charges
 from turnmill.store.schema.rollup_tables import calls_gone, spent_gone
 from turnmill.store.schema.tables import attempts, batches, sessions, turns
 from turnmill.store.types import db_asof_after, db_day, db_now
@@ -99,12 +98,17 @@ def book_lines(
     """Book what was answered of lines of a shard whose turns are gone; return of how many."""
     c = calls_gone.c
     mine = (c.shard_id == shard_id, c.turn_id.in_(list(turn_ids)), c.kind == Under.LINE)
-    found = conn.execute(delete(calls_gone).where(*mine).returning(*c)).mappings()
-    rows = [dict(row) for row in found]
+    found = conn.execute(select(calls_gone).where(*mine).order_by(c.id).with_for_update())
+    rows = [dict(row) for row in found.mappings()]
+    if not rows:
+        return 0
+    conn.execute(delete(calls_gone).where(c.id.in_([row["id"] for row in rows])))
+    named = {UUID(one) for row in rows for one in row["budget_ids"]}
+    periods = lock_money(conn, [row["turn_id"] for row in rows], named)
     for row in rows:
         said = judge(row)
         _keep(conn, row, said)
-        _charge_line(conn, row, said.cost_usd)
+        _charge_line(conn, row, said.cost_usd, periods)
     return len(rows)
 
 
@@ -237,15 +241,16 @@ def _keep(conn: Connection, row: Mapping[str, Any], said: Settlement) -> None:
         )
 
 
-def _charge_line(conn: Connection, row: Mapping[str, Any], cost: Decimal | None) -> None:
+def _charge_line(
+    conn: Connection, row: Mapping[str, Any], cost: Decimal | None, periods: Mapping[UUID, int]
+) -> None:
     """Let the budgets of a line's turn know, whether or not they hold anything for it."""
     held = charge_line(conn, row["turn_id"], row["shard_id"], cost)
-    ids = {UUID(one) for one in row["budget_ids"]} - held
-    if not cost or not ids:
+    if not cost:
         return
-    mine = (budgets.c.id.in_(ids), budgets.c.period != Period.TURN)
-    found = conn.execute(select(budgets.c.id, budgets.c.n).where(*mine)).all()
-    charge_freely(conn, row["turn_id"], row["fence"], {one.id: one.n for one in found}, cost)
+    ids = {UUID(one) for one in row["budget_ids"]} - held
+    of_row = {one: periods[one] for one in ids if one in periods}
+    charge_freely(conn, row["turn_id"], row["fence"], of_row, cost)
 
 
 def charge_freely(

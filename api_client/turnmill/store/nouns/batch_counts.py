@@ -7,19 +7,22 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, union_all
 
-from turnmill.domain.batches import OVER, BatchState
+from turnmill.domain.batches import OVER, BatchMode, BatchState
 from turnmill.domain.closing import TIER
 from turnmill.domain.errors import BatchNotFound
 from turnmill.domain.ids import BatchId
-from turnmill.domain.states import CUT_SHORT, UNFINISHED, TurnState
+from turnmill.domain.states import CUT_SHORT, FOR_BUDGET, UNFINISHED, TurnState
 from turnmill.store.batch_records import BatchCounts
 from turnmill.store.rules.tallies import DROPPED, GONE, REUSED
 from turnmill.store.schema.batch_tables import batch_lines, batch_shards, batch_tallies
+from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.schema.limit_tables import accounts
-from turnmill.store.schema.tables import batches, turns
+from turnmill.store.schema.tables import IN_BATCH, batches, turns
+from turnmill.store.types import db_asof
 
 #: The kind of a row of `accounts` that is of a key, and no breaker's.
 _ACCOUNT = "account"
+_FOR_BUDGET = "for budget"
 
 
 def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
@@ -27,7 +30,7 @@ def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
     batch = conn.execute(_batch(batch_id)).one_or_none()
     if batch is None:
         raise BatchNotFound()
-    rows = conn.execute(_counted(batch_id)).all()
+    rows = conn.execute(_counted(batch_id, is_native=batch.mode == BatchMode.NATIVE)).all()
     states = _by_state(rows)
     reused, dropped, gone = (_lines(rows, one) for one in (REUSED, DROPPED, GONE))
     standing = sum(states.values()) + reused + dropped + gone
@@ -43,6 +46,7 @@ def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
         states={state: states[state] for state in TurnState if states.get(state)},
         paused_because=batch.paused_because if row_state is BatchState.PAUSED else None,
         staged=staged,
+        waiting_for_budget=sum(int(row.n) for row in rows if row.what == _FOR_BUDGET),
         reused=reused,
         dropped=dropped,
         gone=gone,
@@ -83,6 +87,7 @@ def _batch(batch_id: BatchId) -> Any:
         batches.c.total,
         batches.c.cancelled_at,
         batches.c.state,
+        batches.c.mode,
         batches.c.paused_because,
         batches.c.fed_line,
         batches.c.last_line,
@@ -91,7 +96,7 @@ def _batch(batch_id: BatchId) -> Any:
     ).where(batches.c.id == batch_id)
 
 
-def _counted(batch_id: BatchId) -> Any:
+def _counted(batch_id: BatchId, *, is_native: bool) -> Any:
     """Return one statement, and so one moment, of all that is counted and of what is open."""
     tally, shard = batch_tallies.c, batch_shards.c
     nothing = [literal(0).label(name) for name in _SUMS[1:]]
@@ -117,7 +122,35 @@ def _counted(batch_id: BatchId) -> Any:
         .where(shard.batch_id == batch_id)
         .group_by(shard.state)
     )
-    return union_all(ended, unfinished, shards)
+    lines = (literal(_FOR_BUDGET), literal(""), literal(""), func.count(turns.c.batch_line))
+    for_budget = (
+        select(*lines, *nothing).where(one)
+        for one in (_put_off(batch_id), _has_no_room(batch_id, is_native=is_native))
+    )
+    return union_all(ended, unfinished, shards, *for_budget)
+
+
+def _put_off(batch_id: BatchId) -> ColumnElement[bool]:
+    """Return which turns no shard takes for want of money: rows of what is parked are read."""
+    return and_(
+        *(turns.c.batch_id == batch_id, turns.c.state == TurnState.WAITING),
+        *(turns.c.waits_for == IN_BATCH, turns.c.native_ref == ""),
+        turns.c.parked_until > db_asof(),
+    )
+
+
+def _has_no_room(batch_id: BatchId, *, is_native: bool) -> ColumnElement[bool]:
+    """Return which turns a worker has put off so: rows of what runs call by call are read.
+
+    Where nobody has a budget, none. What stands at a vendor is waiting, and is not read.
+    """
+    elsewhere = {TurnState.RUNNING, *({TurnState.WAITING} if is_native else ())}
+    return and_(
+        *(turns.c.batch_id == batch_id, turns.c.batch_id.is_not(None)),
+        turns.c.state.in_(sorted(UNFINISHED - elsewhere)),
+        turns.c.waits_for == FOR_BUDGET,
+        select(budgets.c.id).exists(),
+    )
 
 
 def _held(conn: Connection, batch_id: BatchId) -> dict[str, Any]:

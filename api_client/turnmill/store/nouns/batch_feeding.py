@@ -16,12 +16,12 @@ or, of a trial, which stored turn is asked again:
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, and_, case, func, select, update
 
 from turnmill.domain.batches import LineState
 from turnmill.domain.content import Message, Text
 from turnmill.domain.ids import BatchId, SessionId, TurnId, as_uuid
-from turnmill.domain.states import Lane, OnFailure
+from turnmill.domain.states import FOR_BUDGET, Lane, OnFailure, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.batch_records import BatchRecord, Fed
 from turnmill.store.codec import parts_from
@@ -44,6 +44,8 @@ from turnmill.store.vaults import plain
 
 #: So many turns of a batch, about, are unfinished at a time: the others are lines yet.
 WINDOW = 5000
+#: ... beside those that no budget has room for: so many times as many, and no more.
+PUT_OFF = 4
 #: Lines that are fed in one transaction.
 AT_ONCE = 500
 #: Of what lines of one chunk say, in estimated tokens.
@@ -69,15 +71,16 @@ def feed(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE, window: i
     batch = record_of(row, opens=False)
     if batch.state in ENDING:
         return _drop_rest(conn, batch, limit=limit)
-    room = window - _unfinished(conn, batch, most=window)
+    room = _room(conn, batch, window=window)
     lines = _next(conn, batch, limit=min(limit, room)) if room > 0 else []
     if not lines:
         if room > 0:  # what is left of the lines went with their sessions or users
             batch_reserving.release(conn, batch.id, None)
             _note_fed(conn, batch, batch.last_line)
         return Fed(0, [], more=False)
-    batch_reserving.release(conn, batch.id, [row.line for row in lines])
+    held = batch_reserving.held_for(conn, batch.id, [row.line for row in lines])
     accepted = _make(conn, batch, lines)
+    batch_reserving.release(conn, batch.id, held)
     _note_fed(conn, batch, lines[-1].line)
     heads = [
         Head(turn_id=one.turn_id, session_id=one.session_id, lane=Lane.BULK)
@@ -98,7 +101,8 @@ def drop_next(conn: Connection, batch_id: BatchId, *, error_code: str) -> bool:
     lines = _next(conn, batch, limit=1)
     if not lines:
         return False
-    batch_reserving.release(conn, batch.id, [lines[0].line])
+    held = batch_reserving.held_for(conn, batch.id, [lines[0].line])
+    batch_reserving.release(conn, batch.id, held)
     _drop(conn, batch, [lines[0].line], error_code)
     _note_fed(conn, batch, lines[0].line)
     return True
@@ -115,15 +119,30 @@ def park_next(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE) -> i
         return 0
     batch = record_of(row, opens=False)
     lines = _next(conn, batch, limit=limit)
-    batch_reserving.release(conn, batch.id, [row.line for row in lines] if lines else None)
+    numbers = [row.line for row in lines]
+    held = batch_reserving.held_for(conn, batch.id, numbers) if lines else None
     park(conn, [one.turn_id for one in _make(conn, batch, lines)])
+    batch_reserving.release(conn, batch.id, held)
     _note_fed(conn, batch, lines[-1].line if lines else batch.last_line)
     return len(lines)
 
 
-def _unfinished(conn: Connection, batch: BatchRecord, *, most: int) -> int:
-    left = select(turns.c.id).where(is_open(batch.id)).limit(most)
-    return conn.scalar(select(func.count()).select_from(left.subquery())) or 0
+def _room(conn: Connection, batch: BatchRecord, *, window: int) -> int:
+    """Return how many turns more may be unfinished; those that wait for a budget do not count.
+
+    Others have room, whose lines come later. Where nobody has a budget, no row is read.
+    """
+    left = select(turns.c.id).where(is_open(batch.id)).limit(window)
+    unfinished: int = conn.scalar(select(func.count()).select_from(left.subquery())) or 0
+    if unfinished < window or not batch_reserving.any_binds(conn):
+        return window - unfinished
+    waits = and_(turns.c.waits_for == FOR_BUDGET, turns.c.state != TurnState.RUNNING)
+    most = window * (1 + PUT_OFF)
+    some = select(case((waits, 1), else_=0).label("waits")).where(is_open(batch.id)).limit(most)
+    found = some.subquery()
+    sums = select(func.count(), func.coalesce(func.sum(found.c.waits), 0))
+    every, waiting = map(int, conn.execute(sums).one())
+    return min(window - (every - waiting), most - every)
 
 
 def _next(conn: Connection, batch: BatchRecord, *, limit: int) -> Sequence[Any]:

@@ -106,7 +106,7 @@ def failing_code(conn: Connection, batch_id: BatchId) -> str | None:
     return codes.pop() or TurnState.FAILED.value
 
 
-def is_of_trial(metadata: Any) -> bool:
+def names_trial(metadata: Any) -> bool:
     """Tell whether a batch asks turns again, by what stands beside it."""
     return isinstance(metadata, dict) and "trial" in metadata
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, false, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, false, func, insert, select, true, update
 
 from turnmill.domain.batches import LineState
 from turnmill.domain.budgets import OnExceeded, Period, Scope
@@ -75,36 +75,42 @@ def reserve(conn: Connection, batch_id: BatchId) -> None:
         _add(conn, budget.id, budget.n, amount)
 
 
-def release(conn: Connection, batch_id: BatchId, lines: Sequence[int] | None) -> None:
-    """Give back what is reserved for these lines; None: for all. The caller's transaction."""
-    held = conn.execute(
+def held_for(conn: Connection, batch_id: BatchId, lines: Sequence[int]) -> dict[UUID, Decimal]:
+    """Return what each budget holds for these lines, before turns are made of them."""
+    which = batch_lines.c.line.in_(lines)
+    query = select(budgets).join(charges, charges.c.budget_id == budgets.c.id)
+    rows = conn.execute(query.where(_held(batch_id))).all()
+    return {row.id: _sum(conn, batch_id, row, which) for row in rows}
+
+
+def release(conn: Connection, batch_id: BatchId, held: Mapping[UUID, Decimal] | None) -> None:
+    """Give this back of what each budget holds for lines; None: all. The caller's transaction.
+
+    Behind all that it does with sessions and turns: budgets are locked last.
+    """
+    rows = conn.execute(
         select(charges.c.reserved_usd.label("held"), charges.c.period.label("held_in"), budgets)
         .join(budgets, budgets.c.id == charges.c.budget_id)
-        .where(
-            charges.c.turn_id == batch_id,
-            charges.c.fence == _OF_BATCH,
-            charges.c.reserved_usd > 0,
-        )
+        .where(_held(batch_id))
         .order_by(budgets.c.id)
         .with_for_update(key_share=True)
     ).all()
-    for row in held:
+    for row in rows:
         reserved: Decimal = row.held
-        given = reserved
-        if lines is not None:
-            given = min(_sum(conn, batch_id, row, batch_lines.c.line.in_(lines)), reserved)
+        given = reserved if held is None else min(held.get(row.id, _NOTHING), reserved)
         if not given:
             continue
         conn.execute(
             update(charges)
-            .where(
-                charges.c.turn_id == batch_id,
-                charges.c.fence == _OF_BATCH,
-                charges.c.budget_id == row.id,
-            )
+            .where(_held(batch_id), charges.c.budget_id == row.id)
             .values(reserved_usd=reserved - given)
         )
         _add(conn, row.id, row.held_in, -given)
+
+
+def _held(batch_id: BatchId) -> ColumnElement[bool]:
+    c = charges.c
+    return and_(c.turn_id == batch_id, c.fence == _OF_BATCH, c.reserved_usd > 0)
 
 
 def _sum(conn: Connection, batch_id: BatchId, budget: Any, which: ColumnElement[bool]) -> Decimal:

@@ -20,8 +20,8 @@ from turnmill.store.nouns.batch_pauses import (
     failed_unpriced,
     failing_code,
     hold,
-    is_of_trial,
     let_go,
+    names_trial,
     pause,
     refusal_for_good,
     stands_still,
@@ -105,7 +105,7 @@ def _reason_to_stop(conn: Connection, row: Any) -> str | None:
     if not _goes_on(conn, row):
         return None
     # Of a trial they fail one by one, and count among what could not be compared.
-    is_limited = row.max_cost_usd is not None and not is_of_trial(row.metadata)
+    is_limited = row.max_cost_usd is not None and not names_trial(row.metadata)
     if is_limited and failed_unpriced(conn, batch_id):
         return UNPRICED
     return failing_code(conn, batch_id)

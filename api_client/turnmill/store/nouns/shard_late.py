@@ -1,16 +1,17 @@
 """What a vendor has answered in a batch though its turn was cancelled there: it is paid for."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, and_, or_, select
 
-from turnmill.domain.budgets import Period, Scope
+from turnmill.domain.budgets import Scope, tag_said
 from turnmill.domain.ids import TurnId
 from turnmill.store.budget_records import Holder
 from turnmill.store.codec import object_of
-from turnmill.store.line.charges import charge_line
+from turnmill.store.line.charges import charge_line, lock_money
 from turnmill.store.line.copies import is_of_trial
 from turnmill.store.line.late import charge_freely, write_used
 from turnmill.store.nouns.shards import Shard
@@ -43,54 +44,58 @@ def book_late(
     mine = batching.late_in(conn, turn_ids, shard=name)
     if not mine:
         return 0
+    bounds = budgets_of(conn, mine, tags)
+    periods = lock_money(conn, mine, {one for ids in bounds.values() for one in ids})
     mark_slots(conn, turns.c.id.in_(mine))
     # What one has spent is counted with its end: that is taken back, and counted anew.
     count_no_more(conn, turns.c.id.in_(mine), runs_again=True)
     for claim in batching.take_late(conn, mine, shard=name, owner=owner, begun=shard.begun_at):
         settlement = judge(claim)
         write_used(conn, settlement)
-        if claim.budgeted:
-            _charge(conn, claim, shard.id, settlement.cost_usd, tags)
+        held = charge_line(conn, claim.turn_id, shard.id, settlement.cost_usd)
+        if settlement.cost_usd:  # whether or not the others hold anything for it
+            others = bounds[claim.turn_id] & periods.keys() - held
+            of_turn = {one: periods[one] for one in others}
+            charge_freely(conn, claim.turn_id, claim.fence, of_turn, settlement.cost_usd)
     count_ended(conn, mine)
     return len(mine)
 
 
-def _charge(
-    conn: Connection, claim: Claim, shard_id: UUID, cost: Decimal | None, tags: Sequence[str]
-) -> None:
-    """Let the budgets of the turn know, whether or not they hold anything for it."""
-    held = charge_line(conn, claim.turn_id, shard_id, cost)
-    if not cost:
-        return
-    mine = or_(
-        *(
-            and_(
-                budgets.c.scope == one.scope,
-                budgets.c.name == one.name,
-                budgets.c.value == one.value,
-            )
-            for one in _holders(conn, claim, tags)
+def budgets_of(
+    conn: Connection, turn_ids: Sequence[TurnId], tags: Sequence[str]
+) -> dict[TurnId, set[UUID]]:
+    """Return the budgets of each of these turns."""
+    rows = conn.execute(
+        select(
+            *(turns.c.id, turns.c.session_id, turns.c.batch_id, turns.c.metadata),
+            *(sessions.c.user_id, sessions.c.metadata.label("of_session")),
+            is_of_trial(turns.c.batch_id).label("of_trial"),
         )
-    )
-    found = conn.execute(select(budgets).where(mine, budgets.c.period != Period.TURN)).all()
-    periods = {one.id: one.n for one in found if one.id not in held}
-    charge_freely(conn, claim.turn_id, claim.fence, periods, cost)
-
-
-def _holders(conn: Connection, claim: Claim, tags: Sequence[str]) -> Iterator[Holder]:
-    yield Holder(Scope.ALL)
-    if not conn.scalar(select(is_of_trial(turns.c.batch_id)).where(turns.c.id == claim.turn_id)):
-        yield Holder(Scope.USER, claim.user_id)  # who has not asked for a trial
-    yield Holder(Scope.SESSION, str(claim.session_id))
-    yield Holder(Scope.BATCH, str(claim.batch_id))
-    if not tags:
-        return
-    row = conn.execute(
-        select(turns.c.metadata, sessions.c.metadata.label("of_session"))
         .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(turns.c.id == claim.turn_id)
-    ).one()
-    said = {**object_of(row.of_session), **object_of(row.metadata)}
+        .where(turns.c.id.in_(turn_ids))
+    ).all()
+    holders = {row.id: set(_holders(row, tags)) for row in rows}
+    b, names = budgets.c, defaultdict[Scope, set[str]](set)
+    for one in set().union(*holders.values()):
+        names[one.scope].add(one.name)
+    whose = or_(*(and_(b.scope == scope, b.name.in_(of)) for scope, of in names.items()))
+    found = defaultdict[Holder, set[UUID]](set)
+    for row in conn.execute(select(b.id, b.scope, b.name, b.value).where(whose)):
+        found[Holder(Scope(row.scope), row.name, row.value)].add(row.id)
+    return {
+        TurnId(turn_id): set().union(*(found.get(one, ()) for one in mine))
+        for turn_id, mine in holders.items()
+    }
+
+
+def _holders(row: Any, tags: Sequence[str]) -> Iterator[Holder]:
+    yield Holder(Scope.ALL)
+    if not row.of_trial:
+        yield Holder(Scope.USER, row.user_id)  # who has not asked for a trial
+    yield Holder(Scope.SESSION, str(row.session_id))
+    yield Holder(Scope.BATCH, str(row.batch_id))
+    of_turn, of_session = object_of(row.metadata), object_of(row.of_session)
     for tag in tags:
-        if isinstance(value := said.get(tag), str):
+        value = tag_said(tag, of_turn=of_turn, of_session=of_session)
+        if value is not None:
             yield Holder(Scope.TAG, tag, value)

@@ -22,11 +22,11 @@ from sqlalchemy import (
     update,
 )
 
-from turnmill.domain.batches import OVER, BatchMode, BatchState, ShardState
+from turnmill.domain.batches import BEGUN_TWICE, OVER, BatchMode, BatchState, ShardState
 from turnmill.domain.ids import BatchId, TurnId, as_uuid
 from turnmill.domain.states import TurnState
 from turnmill.store.capabilities import Capability, capabilities_of, require
-from turnmill.store.nouns.batch_pauses import is_of_trial
+from turnmill.store.nouns.batch_pauses import names_trial
 from turnmill.store.postgres import batching, charging
 from turnmill.store.schema.batch_tables import batch_shards, batch_tallies
 from turnmill.store.schema.rollup_tables import calls_gone
@@ -76,6 +76,11 @@ class Shard:
     asked_ago: timedelta
     begun_ago: timedelta
     ended_ago: timedelta
+
+    @property
+    def is_twin(self) -> bool:
+        """Tell whether its lines are those of another one, and nobody wants them from it."""
+        return self.error_code == BEGUN_TWICE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,15 +346,20 @@ def run_alone(conn: Connection, batch_id: BatchId, *, because: str) -> None:
     conn.execute(update(batches).where(*mine).values(**values))
 
 
-def parked(conn: Connection, batch_id: BatchId, *, most: int) -> int:
-    """Count the turns that wait to be put into a shard, up to so many."""
+def parked(conn: Connection, batch_id: BatchId, *, most: int) -> tuple[int, int]:
+    """Count the turns that may be put into a shard, and those that no budget has room for now.
+
+    Of so many at the most.
+    """
     some = (
-        select(turns.c.id)
+        select((turns.c.parked_until > db_asof()).label("put_off"))
         .where(turns.c.batch_id == batch_id, *_WAITS, turns.c.native_ref == "")
         .limit(most)
         .subquery()
     )
-    return int(conn.execute(select(func.count()).select_from(some)).scalar_one())
+    put_off = func.count().filter(some.c.put_off)
+    every, waiting = conn.execute(select(func.count(), put_off).select_from(some)).one()
+    return every - waiting, waiting
 
 
 def _ago(moment: ColumnElement[Any]) -> ColumnElement[timedelta]:
@@ -384,5 +394,5 @@ def _native(row: Row[Any]) -> Native:
         max_cost_usd=row.max_cost_usd,
         is_cancelled=row.cancelled_at is not None,
         is_past=bool(row.is_past),
-        is_of_trial=is_of_trial(row.metadata),
+        is_of_trial=names_trial(row.metadata),
     )

@@ -61,25 +61,40 @@ WHERE t.waits_for = '{FOR_BATCH}' AND t.state = 'waiting'
     AND (t.parked_until IS NULL OR t.parked_until <= clock_timestamp())
 ORDER BY t.batch_id, t.native_ref, t.id LIMIT %(limit)s
 """
+# Whoever holds no session of theirs locks turns in the order of their ids: a plan has its own.
 _ASSIGN = f"""
-WITH turn AS (
-    UPDATE turnmill.turns t SET native_ref = %(shard)s, parked_until = NULL
+WITH mine AS (
+    SELECT t.id FROM turnmill.turns t
     WHERE t.id = ANY(%(ids)s::uuid[]) AND {_IN_BATCH} AND t.native_ref = %(was)s
+    ORDER BY t.id FOR NO KEY UPDATE
+), turn AS (
+    UPDATE turnmill.turns t SET native_ref = %(shard)s, parked_until = NULL
+    FROM mine WHERE t.id = mine.id
     RETURNING t.id
 )
 SELECT id FROM turn
 """
 _PUT_OFF = f"""
-UPDATE turnmill.turns t SET native_ref = '',
-    parked_until = clock_timestamp() + %(wait)s
-WHERE t.id = ANY(%(ids)s::uuid[]) AND {_IN_BATCH} AND t.native_ref = %(shard)s
+WITH mine AS (
+    SELECT t.id FROM turnmill.turns t
+    WHERE t.id = ANY(%(ids)s::uuid[]) AND {_IN_BATCH} AND t.native_ref = %(shard)s
+    ORDER BY t.id FOR NO KEY UPDATE
+)
+UPDATE turnmill.turns t SET native_ref = '', parked_until = clock_timestamp() + %(wait)s
+FROM mine WHERE t.id = mine.id
 """
 _LOCK = """
-SELECT s.id FROM turnmill.sessions s
-WHERE s.id IN (SELECT t.session_id FROM turnmill.turns t WHERE t.id = ANY(%(ids)s::uuid[]))
-ORDER BY s.id FOR NO KEY UPDATE
+WITH session AS (
+    SELECT s.id FROM turnmill.sessions s
+    WHERE s.id IN (SELECT t.session_id FROM turnmill.turns t WHERE t.id = ANY(%(ids)s::uuid[]))
+    ORDER BY s.id FOR NO KEY UPDATE
+)
+SELECT t.id FROM turnmill.turns t
+WHERE t.id = ANY(%(ids)s::uuid[]) AND t.native_ref = %(shard)s
+    AND t.session_id = ANY(ARRAY(SELECT id FROM session))
+ORDER BY t.id FOR NO KEY UPDATE
 """
-# The sessions are locked by now: what is read here is newer than the locks.
+# Sessions and turns are locked by now: what is read here is newer than the locks.
 _TAKE = f"""
 WITH session AS (
     UPDATE turnmill.sessions s SET fence = s.fence + 1, head_due_at = NULL
@@ -201,7 +216,7 @@ def take(
 
 
 def late_in(conn: Connection, turn_ids: Sequence[TurnId], *, shard: str) -> list[TurnId]:
-    """Return which of these turns were cancelled, or expired, in a shard; lock their sessions.
+    """Return which of these turns were cancelled, or expired, in a shard, and lock them.
 
     Mostly none was: then nothing is locked.
     """

@@ -134,7 +134,8 @@ _OF_LINES = _asking(
 )
 
 
-# Of calls that were made already: what bounds them knows of them, whether or not it has room.
+# Of calls that were made already: what bounds them knows of them, whether or not it has room. All
+# budgets that are charged with their verdicts are locked here, in the order of their ids.
 _NOTE = f"""
 WITH asked AS (
     SELECT * FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[]) WITH ORDINALITY
@@ -145,8 +146,10 @@ WITH asked AS (
     FROM asked JOIN turnmill.turns t ON t.id = asked.turn_id
 ), {_MATCHED}, budget AS (
     SELECT b.id, b.n, b.period FROM turnmill.budgets b
-    WHERE b.id = ANY (ARRAY(SELECT id FROM matched WHERE own_usd IS NULL))
-    ORDER BY b.id FOR NO KEY UPDATE
+    WHERE b.id = ANY (ARRAY(
+        SELECT id FROM matched WHERE own_usd IS NULL
+        UNION SELECT c.budget_id FROM asked JOIN turnmill.charges c USING (turn_id, fence)
+    )) ORDER BY b.id FOR NO KEY UPDATE
 ), noted AS (
     INSERT INTO turnmill.charges (turn_id, fence, budget_id, period, reserved_usd)
     SELECT m.turn_id, m.fence, m.id, COALESCE(b.n, 0), m.amount
@@ -160,14 +163,20 @@ WHERE b.id = x.budget_id AND b.period <> '{Period.TURN}'
 # By the keys of its turns alone: whoever has counted before a shard was made takes it for small,
 # and would read all that it holds for each group of its results.
 _BRING = """
-UPDATE turnmill.charges c SET fence = x.fence, shard_id = NULL
-FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[]) AS x (turn_id, fence)
-WHERE c.turn_id = x.turn_id AND c.fence < 0 AND COALESCE(c.shard_id, c.turn_id) = %(shard)s
+WITH held AS (
+    SELECT c.turn_id, c.fence, c.budget_id, x.fence AS of_claim
+    FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[]) AS x (turn_id, fence)
+    JOIN turnmill.charges c ON c.turn_id = x.turn_id
+        AND c.fence < 0 AND COALESCE(c.shard_id, c.turn_id) = %(shard)s
+    ORDER BY c.turn_id, c.fence, c.budget_id FOR UPDATE OF c
+)
+UPDATE turnmill.charges c SET fence = held.of_claim, shard_id = NULL FROM held
+WHERE c.turn_id = held.turn_id AND c.fence = held.fence AND c.budget_id = held.budget_id
 """
 _GIVE_BACK = f"""
 WITH held AS (
     SELECT budget_id, period, reserved_usd FROM turnmill.charges
-    WHERE shard_id = %(shard)s FOR NO KEY UPDATE
+    WHERE shard_id = %(shard)s ORDER BY turn_id, fence, budget_id FOR NO KEY UPDATE
 ), given AS (
     UPDATE turnmill.charges SET reserved_usd = 0, shard_id = NULL WHERE shard_id = %(shard)s
 ), money AS (

@@ -9,7 +9,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Numeric,
     Select,
     and_,
     bindparam,
@@ -27,6 +26,7 @@ from sqlalchemy import true as always
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import ENDINGS, FINAL, TurnState
 from turnmill.new_ids import new_id
+from turnmill.store.dollars import Dollars
 from turnmill.store.rules.buckets import bucket_between, bucket_of, listed, slot_of
 from turnmill.store.rules.figure_lines import (
     MOST_COUNTED,
@@ -314,5 +314,5 @@ def _bounded_sum(column: Any) -> Any:
 def most_of(name: str) -> Any:
     """Return the most that a column of figures holds."""
     if name in DOLLARS:
-        return literal(MOST_DOLLARS, Numeric(20, 10))
+        return literal(MOST_DOLLARS, Dollars())
     return literal(MOST_COUNTED, BigInteger)

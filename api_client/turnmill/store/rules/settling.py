@@ -10,7 +10,6 @@ from sqlalchemy import (
     Boolean,
     Double,
     Integer,
-    Numeric,
     Table,
     Text,
     Uuid,
@@ -25,6 +24,7 @@ from sqlalchemy.types import TypeEngine
 from turnmill.domain.bounds import LONGEST_DELAY
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import FINAL, OnFailure, SessionStatus, TurnState
+from turnmill.store.dollars import Dollars
 from turnmill.store.records import Settlement
 from turnmill.store.rules.sealing import Sealer
 from turnmill.store.schema.tables import attempts, sessions, turns
@@ -83,7 +83,7 @@ FIELDS: tuple[Field, ...] = (
     *(_said(name, BigInteger()) for name in COUNTS),
     _said("usage", Text()),  # JSON: a list
     _said("service_tier", Text()),
-    _said("cost_usd", Numeric()),
+    _said("cost_usd", Dollars()),
     _said("priced", Boolean()),
     _said("priced_by", Text()),
     _said("provider_ms", Integer()),

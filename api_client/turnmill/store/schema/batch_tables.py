@@ -8,7 +8,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    Numeric,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -21,6 +20,7 @@ from sqlalchemy import (
 )
 
 from turnmill.domain.states import FOR_BATCH
+from turnmill.store.dollars import Dollars
 from turnmill.store.schema.house_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.tables import UNFINISHED_SQL, batches, turns
 from turnmill.store.sealed_types import SealedJson
@@ -53,7 +53,7 @@ batch_lines = Table(
     Column("reused_from", Uuid),  # the turn whose answer it has
     Column("error_code", Text),  # why it came to no turn
     Column("weight", Integer, nullable=False, server_default="0"),  # tokens that go in, estimated
-    Column("bound_usd", Numeric(20, 10)),  # what it may cost at the most; NULL: nobody knows
+    Column("bound_usd", Dollars()),  # what it may cost at the most; NULL: nobody knows
     PrimaryKeyConstraint("batch_id", "line"),
 )
 _FED = text("turn_id IS NOT NULL")
@@ -78,7 +78,7 @@ batch_tallies = Table(
     Column("state", Word, nullable=False),
     Column("error_code", Text, nullable=False, server_default=""),  # "": it ended without one
     Column("n", BigInteger, nullable=False, server_default="0"),
-    Column("cost_usd", Numeric(20, 10), nullable=False, server_default="0"),
+    Column("cost_usd", Dollars(), nullable=False, server_default="0"),
     Column("unpriced", BigInteger, nullable=False, server_default="0"),  # whose cost is not known
     Column("input_tokens", BigInteger, nullable=False, server_default="0"),
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
@@ -157,7 +157,7 @@ batch_shards = Table(
     Column("bytes", BigInteger, nullable=False, server_default="0"),
     Column("tokens", BigInteger, nullable=False, server_default="0"),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
-    Column("bound_usd", Numeric(20, 10)),  # what it may cost at the most; NULL: nobody asked
+    Column("bound_usd", Dollars()),  # what it may cost at the most; NULL: nobody asked
     Column("endpoint", Text, nullable=False, server_default=""),  # what each line is made of
     Column("due_at", Timestamp),  # when somebody is to see to it; NULL: nothing is left to do
     Column("fence", BigInteger, nullable=False, server_default="0"),  # of whoever sees to it

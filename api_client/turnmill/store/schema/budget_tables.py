@@ -6,7 +6,6 @@ from sqlalchemy import (
     Column,
     Float,
     Index,
-    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -16,6 +15,7 @@ from sqlalchemy import (
 )
 
 from turnmill.domain.budgets import OnExceeded, Period, Scope
+from turnmill.store.dollars import Dollars
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.limit_tables import metadata as metadata  # whole with these only
 from turnmill.store.types import Json, Timestamp, db_now
@@ -31,18 +31,18 @@ budgets = Table(
     Column("value", Text, nullable=False, server_default=""),  # of the tag
     Column("period", Text, nullable=False),
     Column("timezone", Text, nullable=False),
-    Column("limit_usd", Numeric(20, 10), nullable=False),
+    Column("limit_usd", Dollars(), nullable=False),
     Column("on_exceeded", Text, nullable=False),
     Column("warn_at", Json, nullable=False),  # shares of the limit, rising
     Column("n", BigInteger, nullable=False, server_default="1"),  # of the period: 1, 2, …
     Column("starts_at", Timestamp, nullable=False, server_default=db_now()),
     Column("ends_at", Timestamp),  # NULL: never
-    Column("spent_usd", Numeric(20, 10), nullable=False, server_default="0"),
-    Column("reserved_usd", Numeric(20, 10), nullable=False, server_default="0"),
-    Column("estimated_usd", Numeric(20, 10), nullable=False, server_default="0"),  # of the spent
-    Column("forgotten_usd", Numeric(20, 10), nullable=False, server_default="0"),  # without rows
+    Column("spent_usd", Dollars(), nullable=False, server_default="0"),
+    Column("reserved_usd", Dollars(), nullable=False, server_default="0"),
+    Column("estimated_usd", Dollars(), nullable=False, server_default="0"),  # of the spent
+    Column("forgotten_usd", Dollars(), nullable=False, server_default="0"),  # without rows
     Column("told", Float, nullable=False, server_default="0"),  # the last share that was told of
-    Column("tell_usd", Numeric(20, 10)),  # spent from which on there is something to tell; NULL: no
+    Column("tell_usd", Dollars()),  # spent from which on there is something to tell; NULL: no
     # Till then, who waits for it is to look again; and as long as there is something to tell of it.
     Column("wake_until", Timestamp),
     Column("last_turn_id", Uuid),  # that was charged
@@ -71,9 +71,9 @@ charges = Table(
     Column("fence", BigInteger, nullable=False),
     Column("budget_id", Uuid, nullable=False),
     Column("period", BigInteger, nullable=False),  # `n` of the budget
-    Column("reserved_usd", Numeric(20, 10), nullable=False),  # 0 as soon as the call has ended
-    Column("charged_usd", Numeric(20, 10), nullable=False, server_default="0"),
-    Column("estimated_usd", Numeric(20, 10), nullable=False, server_default="0"),  # of the charged
+    Column("reserved_usd", Dollars(), nullable=False),  # 0 as soon as the call has ended
+    Column("charged_usd", Dollars(), nullable=False, server_default="0"),
+    Column("estimated_usd", Dollars(), nullable=False, server_default="0"),  # of the charged
     Column("at", Timestamp, nullable=False, server_default=db_now()),
     Column("shard_id", Uuid),  # in which the turn is a line, as long as this is held for it
     PrimaryKeyConstraint("turn_id", "fence", "budget_id"),

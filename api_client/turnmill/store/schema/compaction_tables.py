@@ -5,7 +5,6 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Integer,
-    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -13,6 +12,7 @@ from sqlalchemy import (
 )
 
 from turnmill.domain.states import CompactionKind
+from turnmill.store.dollars import Dollars
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.step_tables import metadata as metadata  # whole with these only
 from turnmill.store.sealed_types import SealedJson
@@ -34,7 +34,7 @@ compactions = Table(
     ),
     Column("input_tokens", BigInteger),  # that the summary took; in its attempt's sum, too
     Column("output_tokens", BigInteger),
-    Column("cost_usd", Numeric(20, 10)),
+    Column("cost_usd", Dollars()),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     PrimaryKeyConstraint("session_id", "n"),
     one_of("kind", CompactionKind),

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Date,
     Index,
     Integer,
-    Numeric,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -20,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from turnmill.store.dollars import Dollars
 from turnmill.store.schema.erasure_tables import metadata as metadata  # whole with these only
 from turnmill.store.types import Json, Timestamp, db_now
 
@@ -63,7 +63,7 @@ def _line() -> Iterator[Column[Any]]:
     for name in COUNTS:
         yield Column(name, BigInteger, nullable=False)
     for name in DOLLARS:
-        yield Column(name, Numeric(20, 10), nullable=False)
+        yield Column(name, Dollars(), nullable=False)
     for latency in LATENCIES:
         buckets, counts = buckets_of(latency)
         yield Column(buckets, _NUMBERS, nullable=False)
@@ -94,14 +94,15 @@ spent_gone = Table(
         Column(name, BigInteger, nullable=False)
         for name in ("calls", "input_tokens", "cached_tokens", "output_tokens")
     ),
-    Column("cost_usd", Numeric(20, 10), nullable=False),
+    Column("cost_usd", Dollars(), nullable=False),
     Column("unpriced", BigInteger, nullable=False),
     Column("estimated", BigInteger, nullable=False),
 )
 Index("ix_spent_gone_day", spent_gone.c.day)
 
-# Calls that were under way when the rows of their turns went: what comes back of one is paid for,
-# and is booked by what stands here, once. No foreign keys, no content, nobody's name.
+# Calls that were under way when the rows of their turns went, and lines that a vendor has begun
+# once more: what comes back of one is paid for, and is booked by what stands here, once. No foreign
+# keys, no content, nobody's name.
 calls_gone = Table(
     "calls_gone",
     metadata,
@@ -155,7 +156,7 @@ usage_daily, usage_gone = (
         Column("provider", Text, nullable=False),
         Column("model", Text, nullable=False),
         *(Column(figure, BigInteger, nullable=False) for figure in _OF_DAYS),
-        Column("cost_usd", Numeric(20, 10), nullable=False),
+        Column("cost_usd", Dollars(), nullable=False),
         Column("unpriced_attempts", BigInteger, nullable=False),
         *rolled_up,
         PrimaryKeyConstraint("day", "provider", "model"),

@@ -8,7 +8,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    Numeric,
     Table,
     Text,
     UniqueConstraint,
@@ -19,6 +18,7 @@ from sqlalchemy import (
 
 from turnmill.domain.crons import Missed
 from turnmill.domain.states import Lane
+from turnmill.store.dollars import Dollars
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.template_tables import metadata as metadata  # whole with these only
 from turnmill.store.sealed_types import SealedJson, SealedObject
@@ -50,7 +50,7 @@ schedules = Table(
         server_default=text("'{}'"),
     ),
     Column("max_attempts", Integer),
-    Column("max_cost_usd", Numeric(20, 10)),
+    Column("max_cost_usd", Dollars()),
     Column("paused", Boolean, nullable=False, server_default=false()),
     Column("next_at", Timestamp),  # NULL: paused, or over
     Column("last_at", Timestamp),  # for which a run was made last

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -33,6 +32,7 @@ from turnmill.domain.states import (
     SessionStatus,
     TurnState,
 )
+from turnmill.store.dollars import Dollars
 from turnmill.store.schema.bounds import bounded, one_of, unique_where_given
 from turnmill.store.schema.metadata import metadata as metadata
 from turnmill.store.schema.metadata import sql_list
@@ -104,7 +104,7 @@ sessions = Table(
     Column("turns_failed", BigInteger, nullable=False, server_default="0"),
     Column("input_tokens", BigInteger, nullable=False, server_default="0"),
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
-    Column("cost_usd", Numeric(20, 10), nullable=False, server_default="0"),
+    Column("cost_usd", Dollars(), nullable=False, server_default="0"),
     Column("unpriced_attempts", BigInteger, nullable=False, server_default="0"),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("last_active_at", Timestamp, nullable=False, server_default=db_now()),
@@ -213,7 +213,7 @@ turns = Table(
     Column("step", Integer, nullable=False, server_default="1"),  # the model call it stands at
     Column("step_ref", Text, nullable=False, server_default=""),  # the thread as the last step left
     Column("keep_partial", Boolean, nullable=False, server_default=false()),  # when it is cancelled
-    Column("max_cost_usd", Numeric(20, 10)),  # of all its attempts; NULL: no limit of its own
+    Column("max_cost_usd", Dollars()),  # of all its attempts; NULL: no limit of its own
     Column("reply_as", Text),  # text or audio; NULL: as the session's settings say
     Column("finish_reason", Text),
     Column("own_history", Text),  # why it was asked without its vendor's thread; NULL: it was not
@@ -227,7 +227,7 @@ turns = Table(
     Column("input_tokens", BigInteger, server_default="0"),
     Column("output_tokens", BigInteger, server_default="0"),
     Column("cached_tokens", BigInteger, server_default="0"),
-    Column("cost_usd", Numeric(20, 10)),
+    Column("cost_usd", Dollars()),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("started_at", Timestamp),
     Column("finished_at", Timestamp),
@@ -333,7 +333,7 @@ attempts = Table(
     Column("cached_tokens", BigInteger, server_default="0"),
     Column("cache_write_tokens", BigInteger),  # NULL until a verdict says it
     Column("cache_write_1h_tokens", BigInteger),  # of those; NULL: older than the column, too
-    Column("cost_usd", Numeric(20, 10)),
+    Column("cost_usd", Dollars()),
     Column("provider_ms", Integer),
     Column("step", Integer, nullable=False, server_default="1"),
     Column("first_token_ms", Integer),  # NULL: it was not streamed, or nothing came
@@ -363,7 +363,7 @@ batches = Table(
     Column("defaults", Json, nullable=False, server_default=text("'{}'")),  # of lines
     Column("reuse", Boolean, nullable=False, server_default=false()),
     Column("deadline", Timestamp),
-    Column("max_cost_usd", Numeric(20, 10)),
+    Column("max_cost_usd", Dollars()),
     Column("paused_because", Text),
     Column("tended_at", Timestamp),  # somebody has looked what is to be done about it
     Column("resumed_at", Timestamp),  # by somebody who wants it to go on in spite of that

@@ -9,7 +9,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -20,6 +19,7 @@ from sqlalchemy import (
 
 from turnmill.domain.analytics.experiments import Arm
 from turnmill.domain.analytics.judging import TrialState, Verdict
+from turnmill.store.dollars import Dollars
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.feedback_tables import metadata as metadata  # whole with these only
 from turnmill.store.sealed_types import SealedSettings
@@ -47,8 +47,8 @@ trials = Table(
     Column("template", Text),  # of sessions made from it alone; NULL: of all
     Column("sampled", Integer, nullable=False),
     Column("left_out", Json, nullable=False, server_default=text("'{}'")),  # reason → how many
-    Column("max_cost_usd", Numeric(20, 10)),  # of all of it
-    Column("judge_usd", Numeric(20, 10)),  # of that, the judge's
+    Column("max_cost_usd", Dollars()),  # of all of it
+    Column("judge_usd", Dollars()),  # of that, the judge's
     Column("outcome", Json),  # figures of all of it, when it has ended; no content
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("ended_at", Timestamp),
