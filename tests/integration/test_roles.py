@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,12 +14,14 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from tests import rows, stepping, steps
+from tests.budgeting import ALL, CENT, ask, bound, end, one, sums
 from tests.conftest import fresh_database
 from turnmill import Client, Turn
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import ToolCallState, TurnState
 from turnmill.new_ids import new_id
+from turnmill.store.budget_records import Found
 from turnmill.store.database import Database
 from turnmill.store.nouns import turns
 from turnmill.store.nouns.wishes import grant_one
@@ -122,6 +124,19 @@ def test_tables_of_a_later_migration_are_the_runtime_roles_to_use(place: Place) 
     place.run(RUNTIME, "INSERT INTO turnmill.later VALUES (1)")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         place.run(VIEWER, "SELECT n FROM turnmill.later")
+
+
+def test_the_runtime_role_reserves_where_nobody_may_run_functions_by_default(place: Place) -> None:
+    place.make()
+    revoked = "ALTER DEFAULT PRIVILEGES{} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC"
+    place.run(None, revoked.format(f" FOR ROLE {OWNER.name}"))
+    migrate.upgrade(place.url_as(OWNER))
+    with closing(Database(place.url_as(RUNTIME))) as store:
+        bound(store, "1", ALL)
+        claim = one(store)
+        assert ask(store, claim, CENT).found is Found.RESERVED
+        end(store, claim, cost_usd=CENT)
+        assert sums(store, ALL) == (CENT, 0, 0)
 
 
 def test_the_admin_need_not_be_a_superuser(place: Place) -> None:

@@ -31,6 +31,27 @@ def _settling(*change: str) -> Any:
     return apply
 
 
+# What the database's function does, in the statement, where a test can break it.
+_CALL = charging.part(verdicts="v").partition("SELECT turnmill.budgets_charge(")[2]
+_CALL = "SELECT turnmill.budgets_charge(" + _CALL.partition(" FROM (")[0].rstrip()
+_HAVING = ") AS x HAVING count(*) > 0"
+
+
+def _charging(*, noted: str, of_period: str) -> Any:
+    sums = ", ".join(
+        f"{name}_usd = b.{name}_usd {'-' if name == 'reserved' else '+'} x.{name}"
+        for name in ("reserved", "spent", "estimated")
+    )
+    within = f"UPDATE turnmill.budgets b SET {sums}, last_turn_id = x.turn_id{noted}"
+    where = f") AS x WHERE b.id = x.budget_id{of_period} RETURNING b.id AS budgets_charge"
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        _settling(_CALL, within)(patch)
+        _settling(_HAVING, where)(patch)
+
+    return apply
+
+
 OF_BUDGETS: dict[str, Mutant] = {
     "reserved_for_ever": Mutant(
         rule="what is reserved comes back with the verdict",
@@ -93,13 +114,17 @@ OF_BUDGETS: dict[str, Mutant] = {
     ),
     "late_calls_in_the_new_period": Mutant(
         rule="a call is charged to the period that it was reserved in",
-        breaks=_settling(" AND b.n = x.period", ""),
+        breaks=_charging(
+            noted=", wake_until = CASE WHEN b.spent_usd + x.spent >= b.tell_usd"
+            " THEN now() ELSE b.wake_until END",
+            of_period="",
+        ),
         killed_by=f"{_IN_TIME}::test_a_period_that_is_over_begins_anew_and_late_calls_are_charged"
         "_to_the_one_before[postgres]",
     ),
     "shares_are_noted_by_nobody": Mutant(
         rule="whoever spends a share of a limit notes that somebody is to be told",
-        breaks=_settling("THEN COALESCE(b.wake_until, now())", "THEN b.wake_until"),
+        breaks=_charging(noted="", of_period=" AND b.n = x.period"),
         killed_by=f"{_IN_TIME}::test_each_share_of_a_limit_is_told_of_once_a_period[postgres]",
     ),
     "nothing_is_owed": Mutant(

@@ -54,9 +54,7 @@ WITH asked AS (
     FROM asked a JOIN turnmill.turns t ON t.id = a.turn_id AND {{asks}}
     ORDER BY t.id FOR NO KEY UPDATE OF t
 ), {_MATCHED}, budget AS (
-    SELECT b.id, b.n, b.limit_usd, b.spent_usd, b.reserved_usd, b.on_exceeded, b.ends_at, b.period
-    FROM turnmill.budgets b WHERE b.id = ANY (ARRAY(SELECT id FROM matched WHERE own_usd IS NULL))
-    ORDER BY b.id FOR NO KEY UPDATE
+    SELECT * FROM turnmill.budgets_lock(ARRAY(SELECT id FROM matched WHERE own_usd IS NULL))
 ), wanted AS (
     SELECT m.n, m.turn_id, m.fence, m.put_off, m.amount, m.id AS budget_id, k.period, k.of_turn,
         b.ends_at, b.on_exceeded IS DISTINCT FROM '{OnExceeded.WAIT}' AS fails,
@@ -97,16 +95,16 @@ WITH asked AS (
     FROM told x WHERE x.granted AND NOT x.is_new
         AND c.turn_id = x.turn_id AND c.fence = x.fence AND c.budget_id = x.budget_id
 ), taken AS (
-    UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd + x.more
-    FROM (
+    SELECT turnmill.budgets_reserve(array_agg(budget_id), array_agg(more)) FROM (
         SELECT budget_id, sum(more) AS more FROM told
         WHERE granted AND NOT of_turn GROUP BY budget_id
-    ) AS x WHERE b.id = x.budget_id AND b.id = ANY (ARRAY(SELECT id FROM budget))
+    ) AS x HAVING count(*) > 0
 )
 SELECT array_agg(n) FILTER (WHERE granted),
     json_agg(json_build_array(n, budget_id, over, more > room, amount > unspent, fails,
         extract(epoch FROM ends_at - clock_timestamp()), put_off)) FILTER (WHERE NOT granted),
-    (SELECT array_agg(n) FROM held WHERE n NOT IN (SELECT n FROM told))
+    (SELECT array_agg(n) FROM held WHERE n NOT IN (SELECT n FROM told)),
+    (SELECT count(budgets_reserve) FROM taken)
 FROM told
 """
 # In one line: the driver keeps how it reads a statement of up to 4,096 characters.
@@ -145,20 +143,21 @@ WITH asked AS (
         t.max_cost_usd, t.metadata, t.batch_id
     FROM asked JOIN turnmill.turns t ON t.id = asked.turn_id
 ), {_MATCHED}, budget AS (
-    SELECT b.id, b.n, b.period FROM turnmill.budgets b
-    WHERE b.id = ANY (ARRAY(
+    SELECT id, n, period FROM turnmill.budgets_lock(ARRAY(
         SELECT id FROM matched WHERE own_usd IS NULL
         UNION SELECT c.budget_id FROM asked JOIN turnmill.charges c USING (turn_id, fence)
-    )) ORDER BY b.id FOR NO KEY UPDATE
+    ))
 ), noted AS (
     INSERT INTO turnmill.charges (turn_id, fence, budget_id, period, reserved_usd)
     SELECT m.turn_id, m.fence, m.id, COALESCE(b.n, 0), m.amount
     FROM matched m LEFT JOIN budget b ON b.id = m.id WHERE COALESCE(b.id, m.turn_id) = m.id
     ON CONFLICT DO NOTHING RETURNING budget_id, reserved_usd
 )
-UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd + x.more
-FROM (SELECT budget_id, sum(reserved_usd) AS more FROM noted GROUP BY budget_id) AS x
-WHERE b.id = x.budget_id AND b.period <> '{Period.TURN}'
+SELECT turnmill.budgets_reserve(array_agg(id), array_agg(more)) FROM (
+    SELECT b.id, sum(noted.reserved_usd) AS more
+    FROM noted JOIN budget b ON b.id = noted.budget_id AND b.period <> '{Period.TURN}'
+    GROUP BY b.id
+) AS x HAVING count(*) > 0
 """
 # By the keys of its turns alone: whoever has counted before a shard was made takes it for small,
 # and would read all that it holds for each group of its results.
@@ -179,16 +178,15 @@ WITH held AS (
     WHERE shard_id = %(shard)s ORDER BY turn_id, fence, budget_id FOR NO KEY UPDATE
 ), given AS (
     UPDATE turnmill.charges SET reserved_usd = 0, shard_id = NULL WHERE shard_id = %(shard)s
-), money AS (
-    SELECT b.id FROM turnmill.budgets b
-    WHERE b.id = ANY (ARRAY(SELECT DISTINCT budget_id FROM held))
-    ORDER BY b.id FOR NO KEY UPDATE
+), budget AS (
+    SELECT id, n, period FROM turnmill.budgets_lock(ARRAY(SELECT DISTINCT budget_id FROM held))
 )
-UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd - x.given
-FROM money JOIN (
-    SELECT budget_id, period, sum(reserved_usd) AS given FROM held GROUP BY budget_id, period
-) AS x ON x.budget_id = money.id
-WHERE b.id = money.id AND b.n = x.period AND b.period <> '{Period.TURN}'
+SELECT turnmill.budgets_reserve(array_agg(id), array_agg(more)) FROM (
+    SELECT b.id, -sum(held.reserved_usd) AS more
+    FROM held JOIN budget b ON b.id = held.budget_id AND b.n = held.period
+        AND b.period <> '{Period.TURN}'
+    GROUP BY b.id
+) AS x HAVING count(*) > 0
 """
 
 
@@ -217,12 +215,12 @@ def bring(
     }
     if shard is not None:
         execute(conn, _BRING, {**parameters, "shard": shard})
-    execute(conn, _NOTE, {**parameters, "tags": list(tags)})
+    execute(conn, _NOTE, {**parameters, "tags": list(tags)}).close()
 
 
 def give_back(conn: Connection, shard: UUID) -> None:
     """Give back what is still held for lines of a shard."""
-    execute(conn, _GIVE_BACK, {"shard": shard})
+    execute(conn, _GIVE_BACK, {"shard": shard}).close()
 
 
 def _reserved(
@@ -235,7 +233,7 @@ def _reserved(
         **more,
     }
     found = execute(conn, statement, parameters).one()
-    granted, refused, free = (one or () for one in found)
+    granted, refused, free = (one or () for one in found[:3])
     bounds: dict[int, list[Bound]] = {n: [] for n in free}
     for n, *bound in refused:
         bounds.setdefault(n, []).append(_bound(*bound))
@@ -264,6 +262,10 @@ _O = charges.alias("o").c
 _V = table("v", *(column(field.name, field.type) for field in FIELDS)).c
 
 
+#: Joined to what a statement with `part` returns: or nobody would have it done.
+PAID_TOO = " LEFT JOIN paid ON budgets_charge IS NOT NULL"
+
+
 def part(*, verdicts: str) -> str:
     """Return the parts of a statement that settles what was reserved for calls.
 
@@ -282,18 +284,12 @@ def part(*, verdicts: str) -> str:
             WHERE l.turn_id = o.turn_id AND l.budget_id = o.budget_id AND l.estimated_usd > 0))
     RETURNING c.turn_id, c.budget_id, c.period, o.reserved_usd AS reserved,
         c.charged_usd - o.charged_usd AS spent, c.estimated_usd - o.estimated_usd AS estimated
-), money AS (
-    SELECT b.id FROM turnmill.budgets b WHERE b.id IN (SELECT budget_id FROM charge)
-    ORDER BY b.id FOR NO KEY UPDATE
 ), paid AS (
-    UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd - x.reserved,
-        spent_usd = b.spent_usd + x.spent, estimated_usd = b.estimated_usd + x.estimated,
-        last_turn_id = x.turn_id, wake_until = CASE WHEN b.spent_usd + x.spent >= b.tell_usd
-            THEN COALESCE(b.wake_until, now()) ELSE b.wake_until END
-    FROM money JOIN (
+    SELECT turnmill.budgets_charge(array_agg(budget_id), array_agg(period), array_agg(reserved),
+        array_agg(spent), array_agg(estimated), array_agg(turn_id))
+    FROM (
         SELECT budget_id, period, sum(reserved) AS reserved, sum(spent) AS spent,
             sum(estimated) AS estimated, (array_agg(turn_id))[1] AS turn_id
         FROM charge GROUP BY budget_id, period
-    ) AS x ON x.budget_id = money.id
-    WHERE b.id = money.id AND b.n = x.period AND b.period <> '{Period.TURN}'
+    ) AS x HAVING count(*) > 0
 ), """

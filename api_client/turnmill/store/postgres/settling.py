@@ -53,7 +53,7 @@ _TURN = table(
 _STATE = _TURN.c.state
 
 _VERDICT = typed({field.name: field.type for field in FIELDS})
-_RIDERS, _CALLS, _MONEY = "<riders>", "<calls>", "<money>"
+_RIDERS, _CALLS, _MONEY, _PAID_TOO = "<riders>", "<calls>", "<money>", "<paid>"
 _OF_BATCH, _TALLY = "<of batch>", "<tally>"
 
 # One statement, so its snapshot is older than its locks. Whoever moves a turn updates the row of
@@ -106,7 +106,7 @@ WITH verdict AS (
         s.head_due_at <= clock_timestamp() AND s.status = 'active' AS due
 ), {_RIDERS}{_CALLS}{_MONEY}{ENDED_SQL}
 SELECT session_id, settled_id, state, is_final, available_at, head_turn_id, head_lane, due
-FROM session LEFT JOIN told ON pg_notify IS NOT NULL
+FROM session LEFT JOIN told ON pg_notify IS NOT NULL{_PAID_TOO}
 UNION ALL
 SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM mine WHERE id NOT IN (SELECT session_id FROM session)
@@ -117,6 +117,7 @@ def _with(riders: Iterable[Rider], *, calls: str = "", money: str = "") -> dict[
     """Return the statement as it is, and, by True, as it counts the endings of batches' turns."""
     brought = "".join(part(one, turn=_TURN) for one in riders)
     whole = _STATEMENT.replace(_RIDERS, brought).replace(_CALLS, calls).replace(_MONEY, money)
+    whole = whole.replace(_PAID_TOO, charging.PAID_TOO if money else "")
     counted = {False: ("", ""), True: (OF_TURN_SQL, TALLY_SQL)}
     return {
         batched: whole.replace(_OF_BATCH, told).replace(_TALLY, tally)

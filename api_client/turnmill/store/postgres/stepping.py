@@ -41,7 +41,7 @@ _WAITING = sql_list(frozenset(WAITING_CALLS))
 
 # As in settling: a session whose row is newer than this statement's snapshot counts as busy. Who
 # has asked for the end of the turn gets it: the verdict is written instead.
-_MONEY = "<money>"
+_MONEY, _PAID_TOO = "<money>", "<paid>"
 _STATEMENT = f"""
 WITH step AS (
     SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb)
@@ -76,13 +76,15 @@ WITH step AS (
         {sets(OF_SESSION, _S, _V, _RUNNING)}
     FROM turn JOIN step v ON v.turn_id = turn.id WHERE s.id = turn.session_id
 ), {"".join(part(one, turn=_TURN) for one in RIDERS)}{_MONEY}mine_too AS (SELECT id FROM mine)
-SELECT session_id, id, lease_fence, step, attempt, n FROM turn
+SELECT session_id, id, lease_fence, step, attempt, n FROM turn{_PAID_TOO}
 UNION ALL
 SELECT id, NULL, NULL, NULL, NULL, NULL
 FROM mine_too WHERE id NOT IN (SELECT session_id FROM turn)
 """
-_ADVANCE = _STATEMENT.replace(_MONEY, "")
-_ADVANCE_PAID = _STATEMENT.replace(_MONEY, charging.part(verdicts="step"))
+_ADVANCE = _STATEMENT.replace(_MONEY, "").replace(_PAID_TOO, "")
+_ADVANCE_PAID = _STATEMENT.replace(_MONEY, charging.part(verdicts="step")).replace(
+    _PAID_TOO, charging.PAID_TOO
+)
 # Whose claim it is says the turn's row, which is locked as heartbeats do: its newest version.
 _HELD = """
     SELECT t.id, t.lease_fence FROM (SELECT DISTINCT turn_id, fence FROM told) AS o

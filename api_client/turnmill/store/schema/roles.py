@@ -27,7 +27,7 @@ from turnmill.store.schema_name import SCHEMA
 #: does not see.
 ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry", "falls_back")
 #: What those who work on rows may have done with the owner's rights.
-_RUN_BY_RUNTIME = ("audit_purge",)
+_RUN_BY_RUNTIME = ("audit_purge", "budgets_lock", "budgets_reserve", "budgets_charge")
 _OWNED = (
     *(*ASKED_BY_VIEWERS, *_RUN_BY_RUNTIME, "audit_keep", "audit_keep_whole"),
     *("refuse_erased_user_id", "refuse_erased_name", "refuse_erased_sender"),
