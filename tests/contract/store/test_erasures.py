@@ -79,9 +79,9 @@ def a_file(store: Database, user: str = "ada") -> AttachmentId:
         return made
 
 
-def a_budget(store: Database, user: str = "ada") -> None:
+def a_budget(store: Database, name: str = "ada", *, scope: Scope = Scope.USER) -> None:
     new = NewBudget(
-        holder=Holder(Scope.USER, user),
+        holder=Holder(scope, name, "ada" if scope is Scope.TAG else ""),
         period=Period.DAY,
         timezone="UTC",
         limit_usd=Decimal(5),
@@ -199,6 +199,26 @@ def test_nothing_new_is_written_for_who_was_erased_until_he_is_let_in(
         assert not erasures.admit(conn, "ada")
     rows.start(store)
     assert erase(erasing).rows["sessions"] == 1
+
+
+def test_who_was_erased_gets_no_budget_retention_or_batch_of_his_own(
+    store: Database, erasing: Erasing, tmp_path: Path
+) -> None:
+    rows.start(store)
+    erase(erasing)
+    with pytest.raises(UserErased):
+        a_budget(store)
+    with pytest.raises(UserErased), store.begin() as conn:
+        keeping.keep_content_of(conn, "ada", DAY)
+    lines = tmp_path / "jobs.jsonl"
+    lines.write_text('{"text": "hi", "user_id": "bob"}\n')
+    with pytest.raises(UserErased):
+        batches_of(store).create(lines, user_id="ada", reuse=True)
+    assert batches_of(store).list() == []
+    assert left_of(store, "ada") == {}
+    assert erasing.report("ada").backups.state is BackupState.READABLE
+    a_budget(store, "bob")
+    a_budget(store, "ada", scope=Scope.TAG)
 
 
 def test_nothing_but_a_hash_is_left_of_his_name(store: Database, erasing: Erasing) -> None:
