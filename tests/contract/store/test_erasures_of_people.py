@@ -7,12 +7,16 @@ import pytest
 from sqlalchemy import select
 
 from tests import rows, steps
-from tests.contract.store.people_rows import add, answered, note, say, told
+from tests.contract.store.people_rows import add, answered, note, say, shared, told
 from turnmill.domain.errors import UserErased
+from turnmill.domain.states import TurnState
 from turnmill.settings import Settings
 from turnmill.store.database import Database
+from turnmill.store.deletion_records import ErasureReport
 from turnmill.store.nouns import sessions
+from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.schema.people_tables import notes, participants, shared_log, turn_senders
+from turnmill.store.schema.tables import attempts, turns
 from turnmill.verbs.users.erasing import Erasing
 
 pytestmark = pytest.mark.usefixtures("sound")
@@ -62,3 +66,57 @@ def test_a_session_goes_with_its_owner_whoever_takes_part(store: Database, tmp_p
     with store.begin() as conn:
         assert conn.scalars(select(participants.c.name)).all() == []
     assert steps.count_turns(store) == 0
+
+
+def erase(store: Database, tmp_path: Path, user: str = "bob") -> ErasureReport:
+    erasing = Erasing(store, Settings(home=tmp_path))
+    return erasing.erase(user, reason="", grace=timedelta(0))
+
+
+def test_what_quotes_a_member_or_stands_for_his_words_goes_with_them(
+    store: Database, tmp_path: Path
+) -> None:
+    session = shared(store, "bob")
+    options = {"idempotency_key": "his words", "metadata": {"of": "his"}}
+    claim = steps.take_one(store, say(store, session, "words of bob", "bob", **options))
+    quoted = {"error_code": "bad_request", "error_detail": "no such words: words of bob"}
+    steps.end(store, claim, TurnState.FAILED, **quoted)
+    erase(store, tmp_path)
+    with store.begin() as conn:
+        assert conn.scalars(select(attempts.c.error_detail)).all() == [None]
+        keyed = select(turns.c.idempotency_key, turns.c.idempotency_hash, turns.c.metadata)
+        assert conn.execute(keyed).all() == [(None, None, {})]
+
+
+def test_what_a_member_said_that_waits_or_runs_is_cancelled(
+    store: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("turnmill.verbs.users.erasing._WAITED_FOR", 0.0)
+    session = shared(store, "bob")
+    runs = steps.take_one(store, say(store, session, "runs", "bob"))
+    waits = say(store, session, "waits", "bob")
+    theirs = say(store, session, "of ada", "ada")
+    erase(store, tmp_path)
+    steps.end(store, runs)
+    found = [steps.state(store, one) for one in (runs.turn_id, waits, theirs)]
+    assert found == [TurnState.CANCELLED, TurnState.CANCELLED, TurnState.QUEUED]
+
+
+def test_a_thread_that_works_when_a_member_is_erased_is_begun_anew_when_it_has_ended(
+    store: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("turnmill.verbs.users.erasing._WAITED_FOR", 0.0)
+    session = shared(store, "bob")
+    answered(store, say(store, session, "words of bob", "bob"), provider_ref="resp_1")
+    claim = steps.take_one(store, say(store, session, "of ada", "ada"))
+    report = erase(store, tmp_path)
+    assert [(one.what, one.count) for one in report.pending] == [("turn_senders", 1)]
+    steps.end(store, claim, provider_ref="resp_2")
+    erasing = Erasing(store, Settings(home=tmp_path))
+    assert erasing.go_on_with_all() == 1
+    assert erasing.report("bob").done
+    assert steps.session(store, session).provider_ref == ""
+    with store.begin() as conn:
+        kept = conn.execute(select(kept_refs.c.ref, kept_refs.c.due_at.is_not(None))).all()
+        assert sorted(kept) == [("resp_1", True), ("resp_2", True)]
+        assert conn.scalars(select(turn_senders.c.name)).all() == ["ada"]

@@ -177,8 +177,9 @@ class Erasing:
             time.sleep(_AGAIN_SECONDS)
         self._remove_hidden(user_id)
         self._remove_files(user_id)
-        while self._run(erased_rows.redact_some, user_id):
-            continue
+        last = self._run(erased_rows.redact_some, user_id)
+        while last is not None:
+            last = self._run(erased_rows.redact_some, user_id, after=last)
         self._run(erased_rows.remove_rest, user_id)
 
     def _remove_sessions(self, user_id: str) -> None:
