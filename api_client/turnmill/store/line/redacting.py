@@ -23,8 +23,8 @@ def redact_turns(conn: Connection, turn_ids: Collection[TurnId]) -> set[SessionI
     """Empty what was said in these turns, and whatever was made of it but for replies.
 
     A thread at a vendor holds it, too: the next turn begins another one with what is left. Returns
-    the sessions that are done with. In others work goes on that has read what was said: it may write
-    of it yet, and holds the thread; come again when it has ended.
+    the sessions that are done with. In others work goes on that has read what was said: it may
+    write of it yet, and holds the thread; come again when it has ended.
     """
     ids = list(turn_ids)
     rows = conn.execute(

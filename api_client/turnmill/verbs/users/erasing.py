@@ -237,6 +237,8 @@ class Erasing:
             self._sweep(user_id)
         if over and self._database.keys is not None:
             self._database.keys.store.forget(user_id)  # of a process of a version before
+        if over:
+            self._database.cut_log()
         return over
 
     def _run(

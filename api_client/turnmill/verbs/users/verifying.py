@@ -28,7 +28,8 @@ class ErasureCheck:
     files: int
     keys: int  #: of a Redis
     unseen: Sequence[str]  #: where nobody could look, and why
-    #: rows of tables that are gone, and whose bytes lie in their files until VACUUM
+    #: rows of tables that are gone, and whose bytes lie in their files until VACUUM; of SQLite,
+    #: pages of its log, while somebody reads them
     unvacuumed: int
 
     @property
@@ -51,6 +52,7 @@ class Verifying:
         with self._database.snapshot() as conn:
             columns, remains = look_in_tables(conn, user_id, words, schema=schema)
             dead = unvacuumed(conn, schema=schema)
+        dead += self._database.cut_log()
         files = self._look_in_files(user_id, words, remains, unseen)
         keys, found = look_in_redis(self._settings, user_id, words, unseen)
         remains += [Remains(where="redis", what=what, count=n) for what, n in found.items() if n]
