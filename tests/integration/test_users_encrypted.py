@@ -164,3 +164,17 @@ def test_where_words_are_encrypted_a_look_says_that_it_could_not_be_looked(
     with Client(settings=replace(settings, encryption_keys="", key_store="")) as keyless:
         blind = keyless.users.verify_erasure("ada", words=of_bob)
     assert set(blind.unseen) == {*closed, "files: data_key_missing"}
+
+
+def test_what_was_said_in_sessions_of_others_is_encrypted_by_their_keys_and_stays_in_backups(
+    client: Client, settings: Settings
+) -> None:
+    for user in ("ada", "bob", "eve"):
+        talk(client, settings, user)
+    (of_bob,) = client.sessions.list(user_id="bob")
+    for name in ("ada", "eve"):
+        client.sessions.participants.add(of_bob, name)
+    client.send(of_bob, "a note of ada", sender="ada", to="participants")
+    report = client.users.erase("ada")
+    assert report.backups.state == BackupState.READABLE, "bob's key opens what she said there"
+    assert client.users.erase("eve").backups.state == BackupState.SHREDDED

@@ -1,9 +1,11 @@
 """Users who are erased: whatever is theirs goes, and nothing of it comes back; figures stay."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
@@ -28,6 +30,7 @@ from turnmill.store.records import Fenced
 from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema.erasure_tables import erasures as erasure_rows
 from turnmill.store.schema.life_tables import tombstones
+from turnmill.store.schema.tables import batches as batch_rows
 from turnmill.store.upkeep import content_retention
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.verbs.users.erasing import Erasing, Replayed
@@ -219,6 +222,29 @@ def test_who_was_erased_gets_no_budget_retention_or_batch_of_his_own(
     assert erasing.report("ada").backups.state is BackupState.READABLE
     a_budget(store, "bob")
     a_budget(store, "ada", scope=Scope.TAG)
+
+
+def test_batches_that_were_the_users_alone_are_nameless_and_others_stay(
+    store: Database, erasing: Erasing, tmp_path: Path
+) -> None:
+    for name, users, owner in (
+        ("alone", ("ada", "ada"), None),
+        ("owned", (None, None), "ada"),
+        ("mixed", ("ada", "bob"), None),
+    ):
+        path = tmp_path / f"{name} of ada.jsonl"
+        lines = ({"text": "hi", "user_id": user or "ada"} for user in users)
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        batches_of(store).create(path, name=name, user_id=owner)
+    erase(erasing)
+    row = batch_rows.c
+    with store.begin() as conn:
+        found = conn.execute(select(row.id, row.name, row.metadata, row.content_hash)).all()
+    (kept,) = (one for one in found if one.name == "mixed")
+    assert kept.metadata["file"] == "mixed of ada.jsonl" and kept.content_hash
+    others = [one for one in found if one is not kept]
+    assert [tuple(one)[2:] for one in others] == [({}, b"")] * 2
+    assert {UUID(one.name) for one in others} == {one.id for one in others}
 
 
 def test_nothing_but_a_hash_is_left_of_his_name(store: Database, erasing: Erasing) -> None:

@@ -16,7 +16,7 @@ from turnmill.store.line.redacting import redact_turns
 from turnmill.store.line.removing import hide_sessions, remove_sessions
 from turnmill.store.line.topics import lock_topics, topics_of
 from turnmill.store.nouns.budgets import nobodys
-from turnmill.store.nouns.erasures import add_rows
+from turnmill.store.nouns.erasures import NAMELESS, add_rows
 from turnmill.store.nouns.event_log import forget_passed
 from turnmill.store.nouns.sessions import cancel_open
 from turnmill.store.nouns.users import NAMING
@@ -29,7 +29,7 @@ from turnmill.store.schema.hook_tables import deliveries
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.people_tables import turn_senders
 from turnmill.store.schema.tables import batches, sessions, turns
-from turnmill.store.types import db_asof_after, id_text
+from turnmill.store.types import db_asof_after
 
 #: Tables of those that have a procedure of their own.
 _WITH_CARE = (attachments, batches, budgets, file_usage, sessions, turn_senders)
@@ -133,9 +133,7 @@ def _disown(conn: Connection, user_id: str) -> int:
     His own lines are gone, and with the last of its turns the rest goes as that of any batch.
     """
     mine = update(batches).where(batches.c.user_id == user_id)
-    anonymous: dict[str, Any] = {"user_id": None, "name": id_text(batches.c.id), "metadata": {}}
-    anonymous["content_hash"] = b""  # whoever guesses a file could tell by it
-    return conn.execute(mine.values(anonymous)).rowcount
+    return conn.execute(mine.values({"user_id": None, **NAMELESS})).rowcount
 
 
 def forget_usage(conn: Connection, user_id: str) -> None:
