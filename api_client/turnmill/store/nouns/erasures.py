@@ -18,7 +18,6 @@ from turnmill.domain.ids import hash_of_user
 from turnmill.domain.states import ErasureState
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.deletion_records import Erasure
-from turnmill.store.line.copies import is_of_trial
 from turnmill.store.nouns.holds import is_held, refuse_held
 from turnmill.store.nouns.users import is_known
 from turnmill.store.schema.batch_tables import batch_lines
@@ -143,9 +142,6 @@ def _empty_settings(conn: Connection, user_id: str) -> None:
     alone = and_(batches.c.user_id.is_(None), batches.c.id.in_(his), ~theirs.exists())
     emptied = update(batches).where(or_(own, alone), batches.c.settings.cast(Text) != "{}")
     conn.execute(emptied.values(settings={}))
-    # What it is called is that of a file which is his alone; those of owners go with them.
-    mine = and_(alone, ~is_of_trial(batches.c.id))
-    conn.execute(update(batches).where(mine).values(NAMELESS))
 
 
 def note_unaware(conn: Connection, user_id: str) -> None:
