@@ -5,6 +5,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,9 @@ def test_nothing_is_left_of_an_archive_that_could_not_be_written(
 ) -> None:
     with pytest.raises(UserNotFound):
         client.users.export("nobody", tmp_path / "nobody.zip")
+    talk(client, "ada")
     with pytest.raises(InvalidInput):
-        client.users.export("nobody", tmp_path / "no such folder" / "nobody.zip")
+        client.users.export("ada", tmp_path / "no such folder" / "ada.zip")
     assert list(tmp_path.glob("*.zip")) == list(tmp_path.glob(".turnmill-*")) == []
 
 
@@ -262,6 +264,27 @@ def test_a_look_finds_what_is_in_columns_that_nobody_knows_the_type_of(client: C
         ("elsewhere.said", "word"),
         ("elsewhere.far", "word"),
     }
+
+
+def test_no_question_about_who_was_erased_writes_his_name_down(
+    client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    talk(client, "ada")
+    client.users.erase("ada")
+    for ask in (
+        lambda: client.users.export("ada", tmp_path / "ada.zip"),
+        lambda: client.users.hold("ada", reason="case 7"),
+        lambda: client.budgets.remove(user_id="ada"),
+    ):
+        with pytest.raises(TurnmillError):
+            ask()
+    for quiet in (client.users.erase, client.users.release, client.users.withdraw):
+        quiet("ada")
+    client.audit.list(user_id="ada")
+    with Client(settings=replace(settings, by_hand=True)) as operator:
+        operator.sessions.keep_content("ada", None)
+    assert client.users.verify_erasure("ada").remains == []
+    assert client.audit.verify().ok
 
 
 def test_erasures_are_listed_and_a_list_of_before_is_replayed(

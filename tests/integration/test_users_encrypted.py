@@ -146,3 +146,35 @@ def test_a_data_key_that_a_backup_of_the_key_store_brought_back_is_found_and_for
     assert client.users.verify_erasure("ada").remains == []
     assert client.users.replay_erasures().erased == 0
     assert client.sessions.list(user_id="bob")[0].system_prompt == f"{CANARY} of bob"
+
+
+def test_where_words_are_encrypted_a_look_says_that_it_could_not_be_looked(
+    client: Client, settings: Settings
+) -> None:
+    for user in ("ada", "bob"):
+        talk(client, settings, user)
+    client.users.erase("ada")
+    assert client.users.verify_erasure("ada").clean, "an id stands in plain"
+    of_bob = [f"{CANARY} said by bob"]
+    found = client.users.verify_erasure("ada", words=of_bob)
+    closed = {"sessions.system_prompt: encrypted", "messages.content: encrypted"}
+    assert (set(found.unseen), found.clean) == (closed, False)
+    in_file = client.users.verify_erasure("ada", words=[f"{CANARY} in a file of bob"])
+    assert [(one.where, one.what) for one in in_file.remains] == [("files", "word")]
+    with Client(settings=replace(settings, encryption_keys="", key_store="")) as keyless:
+        blind = keyless.users.verify_erasure("ada", words=of_bob)
+    assert set(blind.unseen) == {*closed, "files: data_key_missing"}
+
+
+def test_what_was_said_in_sessions_of_others_is_encrypted_by_their_keys_and_stays_in_backups(
+    client: Client, settings: Settings
+) -> None:
+    for user in ("ada", "bob", "eve"):
+        talk(client, settings, user)
+    (of_bob,) = client.sessions.list(user_id="bob")
+    for name in ("ada", "eve"):
+        client.sessions.participants.add(of_bob, name)
+    client.send(of_bob, "a note of ada", sender="ada", to="participants")
+    report = client.users.erase("ada")
+    assert report.backups.state == BackupState.READABLE, "bob's key opens what she said there"
+    assert client.users.erase("eve").backups.state == BackupState.SHREDDED

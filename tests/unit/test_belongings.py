@@ -2,10 +2,19 @@
 
 from turnmill.store.schema.alert_tables import metadata
 from turnmill.store.schema.belongings import BELONGINGS, OF_NOBODY, OF_THE_HOUSE, Goes
+from turnmill.store.schema.erasure_tables import BANNED_IN
 from turnmill.store.schema.grants import VIEWED
 
 _NAMING = ("session_id", "turn_id", "user_id")
 _LISTED = {one.table: one for one in BELONGINGS}
+#: Tables that name a user, and in which nobody is refused who was erased: why no row of his comes.
+_WITH_ANOTHER = {
+    "erasures": "that he was erased",
+    "file_usage": "in the commit of a row of `attachments`",
+    "holds": "of somebody of whom nothing is known there is none",
+    "shared_log": "in the commit of a row of `participants`, or of one of `turn_senders`",
+    "trial_lines": "in the commit of a row of `batch_lines`",
+}
 
 
 def test_every_table_that_names_a_session_a_turn_or_a_user_is_listed_once() -> None:
@@ -49,3 +58,8 @@ def test_what_is_content_is_found_by_its_turn() -> None:
     for one in _LISTED.values():
         if one.content:
             assert one.turn is not None, one.table.name
+
+
+def test_every_table_that_names_a_user_refuses_one_who_was_erased() -> None:
+    naming = {one.table.name: one.user.name for one in BELONGINGS if one.user is not None}
+    assert naming == {**BANNED_IN, **{name: naming[name] for name in _WITH_ANOTHER}}

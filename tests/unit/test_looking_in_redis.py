@@ -26,3 +26,8 @@ def test_a_users_id_is_found_as_a_value_of_its_own_alone() -> None:
     assert _told([b"ada", b"x"], "ada", []) == {"id"}
     assert _told([b'{"user": "ada"}'], "ada", []) == {"id"}
     assert _told([b"adamant"], "ada", []) == set()
+
+
+def test_what_is_encrypted_is_told_apart_from_what_was_looked_at() -> None:
+    assert _told([b"a key", b"tm1.key.sealed"], "ada", [WORD]) == {"sealed"}
+    assert _told([b"a key", b"tm1.key.sealed"], "ada", []) == set()

@@ -42,7 +42,7 @@ class AsyncUsers:
         settings, user = self._executor.settings, acting.user_of(user_id)
         exporting = acting.exporting(self._executor.blocking, settings)
         # Before anything leaves: what cannot be written down is not exported.
-        await self._executor.run(auditing.stated(Action.USER_EXPORTED, settings, user_id=user))
+        await self._executor.run(acting.to_be_exported(user, actor=self._actor))
         return await async_aside(exporting.export, user, path, progress=progress)
 
     @async_knowing

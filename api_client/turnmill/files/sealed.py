@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from turnmill.crypto.data_keys import DataKeys
+from turnmill.crypto.envelope import MAGIC, is_sealed_file
 from turnmill.crypto.sealing import FRAME_OVERHEAD, DataKey
 from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import DataKeyMissing, FilesUnavailable, SealBroken
@@ -11,10 +12,8 @@ from turnmill.files.port import FileStore, MissingBytes, Stored
 
 #: Bytes of a file that are sealed together: whoever reads a range reads these.
 FRAME = 64 * 1024
-#: No file of a kind that is taken begins so.
-_MAGIC = b"\x93turnmill1"
 _ID_BYTES = 22
-_HEADER = len(_MAGIC) + _ID_BYTES
+_HEADER = len(MAGIC) + _ID_BYTES
 _SEALED = FRAME + FRAME_OVERHEAD
 #: A file is looked at again so often.
 _TRIES = 3
@@ -51,7 +50,7 @@ class SealedFiles:
         """
         for _ in range(_TRIES):
             head, rest = self._opened(key)
-            by = self._key(head) if head.startswith(_MAGIC) else None
+            by = self._key(head) if is_sealed_file(head) else None
             found = (
                 self._plain(key, head, rest, start) if by is None else self._open(key, by, start)
             )
@@ -89,7 +88,7 @@ class SealedFiles:
             return raw
         head, rest = self._opened(key)
         _close(rest)
-        if not head.startswith(_MAGIC):
+        if not is_sealed_file(head):
             return raw
         frames = -(-(raw - _HEADER) // _SEALED)
         return raw - _HEADER - frames * FRAME_OVERHEAD
@@ -106,7 +105,7 @@ class SealedFiles:
         """Return the id of the data key that a file is sealed by; None: it is plain."""
         head, rest = self._opened(key)
         _close(rest)
-        return _key_id(head) if head.startswith(_MAGIC) else None
+        return _key_id(head) if is_sealed_file(head) else None
 
     def _opened(self, key: str) -> tuple[bytes, Iterator[bytes]]:
         """Return the first bytes, enough to tell what it is, and those behind them."""
@@ -137,12 +136,12 @@ class SealedFiles:
 
 
 def _key_id(head: bytes) -> str:
-    return head[len(_MAGIC) : _HEADER].decode("ascii", "replace")
+    return head[len(MAGIC) : _HEADER].decode("ascii", "replace")
 
 
 def _sealed(by: DataKey, key: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the file as it is to lie; the last frame says that it is, so that none can be cut."""
-    yield _MAGIC + by.id.encode()
+    yield MAGIC + by.id.encode()
     n, held = 0, b""
     for frame in _in_pieces(chunks, FRAME):
         if held:

@@ -198,6 +198,17 @@ class Database:
             except KeyFetched:
                 continue
 
+    def cut_log(self) -> int:
+        """Let a file of SQLite hold nothing more of what was deleted; how many pages do yet.
+
+        In servers that is what VACUUM is for, and no log is there for long.
+        """
+        if self.is_postgres:
+            return 0
+        from turnmill.store.sqlite import cut_log  # noqa: PLC0415  who has a server needs none
+
+        return cut_log(self._of_process().engine)
+
     @contextmanager
     def apart(self) -> Iterator[Connection]:
         """Open a connection beside the pool, for whoever keeps it for long. Postgres only."""

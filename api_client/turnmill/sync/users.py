@@ -43,7 +43,7 @@ class Users:
         settings, user = self._executor.settings, acting.user_of(user_id)
         exporting = acting.exporting(self._executor.blocking, settings)
         # Before anything leaves: what cannot be written down is not exported.
-        self._executor.run(auditing.stated(Action.USER_EXPORTED, settings, user_id=user))
+        self._executor.run(acting.to_be_exported(user, actor=self._actor))
         return aside(exporting.export, user, path, progress=progress)
 
     @knowing

@@ -9,10 +9,12 @@ from turnmill.actor import actor_of
 from turnmill.domain.arguments import one_of, page_size, whole
 from turnmill.domain.auditing import Action
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.states import ErasureState
 from turnmill.settings import Settings
 from turnmill.store.audit_records import AuditCheck, AuditEntry, AuditHead
 from turnmill.store.nouns import audit_chain, audit_entries
 from turnmill.store.nouns.audit import audited, owners
+from turnmill.store.nouns.erasures import state_of
 from turnmill.verbs import intake
 from turnmill.verbs.refs import session_id
 from turnmill.verbs.verb import Connection, Deed, Effect, Shown, Verb, single, transaction
@@ -114,7 +116,7 @@ def written_down(verb: Verb[T], *, actor: str) -> Verb[T]:
 
 def _done_to(conn: Connection, deed: Deed) -> tuple[dict[str, object], str | None]:
     of: dict[str, object] = dict(deed.objects)
-    whose = None if deed.whose is None else deed.whose(conn)
+    whose = None if deed.whose is None else _unless_erased(conn, deed.whose(conn))
     if deed.turn is not None:
         of["turn"] = deed.turn
         whose = owners(conn, "turn", [deed.turn]).get(deed.turn)
@@ -122,6 +124,13 @@ def _done_to(conn: Connection, deed: Deed) -> tuple[dict[str, object], str | Non
         of["session"] = session = session_id(conn, deed.session)
         whose = owners(conn, "session", [session]).get(session)
     return of, whose
+
+
+def _unless_erased(conn: Connection, user_id: str | None) -> str | None:
+    """Return the user, or None for one who was erased: the log would have a name of his again."""
+    if user_id is None or state_of(conn, user_id) is ErasureState.ERASED:
+        return None
+    return user_id
 
 
 def find(

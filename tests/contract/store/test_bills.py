@@ -138,6 +138,21 @@ def test_openai_s_costs_are_compared_by_what_they_are_for(store: Database, tmp_p
     assert whole.lines[0].difference_usd == Decimal("0.2")
 
 
+def test_what_is_paid_by_the_minute_is_on_our_side_too_also_when_its_session_is_gone(
+    store: Database, tmp_path: Path
+) -> None:
+    session = rows.start(store, provider="openai", model="gpt-5-mini")
+    turn = used(store, session, model="whisper-1", told=0, said=0, cost="0.006")
+    with store.begin() as conn:
+        heard = update(attempts).where(attempts.c.turn_id == turn)
+        conn.execute(heard.values(kind="transcribe", asked_model="whisper-1"))
+    bill = (OPENAI_COST, f"{bucket()},0.006,usd,whisper-1,p,o")
+    assert reconciled(store, tmp_path, *bill).agrees
+    with store.begin() as conn:
+        remove_sessions(conn, [session])
+    assert reconciled(store, tmp_path, *bill).agrees
+
+
 def test_anthropic_s_usage_is_summed_as_ours_is(store: Database, tmp_path: Path) -> None:
     session = rows.start(store, provider="anthropic", model="claude-sonnet-4-5")
     model = "claude-sonnet-4-5-20250929"

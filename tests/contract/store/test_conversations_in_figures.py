@@ -21,9 +21,10 @@ from turnmill.new_ids import new_id
 from turnmill.store.analytics.exchanges import estimate_of
 from turnmill.store.analytics.spans import Spread
 from turnmill.store.database import Database
+from turnmill.store.nouns.forks import fork
 from turnmill.store.schema.tables import attempts, messages, turns
 from turnmill.store.vaults import attach
-from turnmill.verbs import feedback
+from turnmill.verbs import feedback, intake
 from turnmill.verbs.analytics.conversations import (
     SessionMetrics,
     UserInsights,
@@ -224,6 +225,21 @@ def test_insights_are_of_the_users_own_turns_in_the_window_alone(store: Database
     assert nobody.satisfaction.score is None
     wide = insights(store, "ada", since=NOON - timedelta(days=60))
     assert wide.counts.turns == 5
+
+
+def test_what_a_fork_begins_with_its_user_has_said_once(store: Database) -> None:
+    first = rows.start(store, user_id="ada")
+    for n in range(3):
+        turn_at(store, first, NOON + timedelta(minutes=n))
+    new = intake.new_session(
+        user_id="ada", provider="mock", model="mock", key=None, max_text_bytes=100
+    )
+    with store.begin() as conn:
+        fork(conn, new, first, at=None)
+    turn_at(store, new.id, NOON + timedelta(minutes=9))
+    found = insights(store, "ada")
+    assert (found.counts.turns, found.counts.asked, sum(found.hours)) == (4, 4, 4)
+    assert metrics(store, new.id).counts.turns == 4, "all of that is in the fork"
 
 
 def test_a_users_feedback_is_what_he_said_wherever(store: Database) -> None:

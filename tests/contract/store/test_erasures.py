@@ -1,9 +1,11 @@
 """Users who are erased: whatever is theirs goes, and nothing of it comes back; figures stay."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
@@ -28,6 +30,7 @@ from turnmill.store.records import Fenced
 from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema.erasure_tables import erasures as erasure_rows
 from turnmill.store.schema.life_tables import tombstones
+from turnmill.store.schema.tables import batches as batch_rows
 from turnmill.store.upkeep import content_retention
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.verbs.users.erasing import Erasing, Replayed
@@ -79,9 +82,9 @@ def a_file(store: Database, user: str = "ada") -> AttachmentId:
         return made
 
 
-def a_budget(store: Database, user: str = "ada") -> None:
+def a_budget(store: Database, name: str = "ada", *, scope: Scope = Scope.USER) -> None:
     new = NewBudget(
-        holder=Holder(Scope.USER, user),
+        holder=Holder(scope, name, "ada" if scope is Scope.TAG else ""),
         period=Period.DAY,
         timezone="UTC",
         limit_usd=Decimal(5),
@@ -199,6 +202,47 @@ def test_nothing_new_is_written_for_who_was_erased_until_he_is_let_in(
         assert not erasures.admit(conn, "ada")
     rows.start(store)
     assert erase(erasing).rows["sessions"] == 1
+
+
+def test_who_was_erased_gets_no_budget_retention_or_batch_of_his_own(
+    store: Database, erasing: Erasing, tmp_path: Path
+) -> None:
+    rows.start(store)
+    erase(erasing)
+    with pytest.raises(UserErased):
+        a_budget(store)
+    with pytest.raises(UserErased), store.begin() as conn:
+        keeping.keep_content_of(conn, "ada", DAY)
+    lines = tmp_path / "jobs.jsonl"
+    lines.write_text('{"text": "hi", "user_id": "bob"}\n')
+    with pytest.raises(UserErased):
+        batches_of(store).create(lines, user_id="ada", reuse=True)
+    assert batches_of(store).list() == []
+    assert left_of(store, "ada") == {}
+    assert erasing.report("ada").backups.state is BackupState.READABLE
+    a_budget(store, "bob")
+    a_budget(store, "ada", scope=Scope.TAG)
+
+
+def test_a_batch_that_the_user_owned_is_nameless_and_others_stay(
+    store: Database, erasing: Erasing, tmp_path: Path
+) -> None:
+    for name, users, owner in (
+        ("owned", (None, None), "ada"),
+        ("mixed", ("ada", "bob"), None),
+    ):
+        path = tmp_path / f"{name} of ada.jsonl"
+        lines = ({"text": "hi", "user_id": user or "ada"} for user in users)
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        batches_of(store).create(path, name=name, user_id=owner)
+    erase(erasing)
+    row = batch_rows.c
+    with store.begin() as conn:
+        found = conn.execute(select(row.id, row.name, row.metadata, row.content_hash)).all()
+    (kept,) = (one for one in found if one.name == "mixed")
+    assert kept.metadata["file"] == "mixed of ada.jsonl" and kept.content_hash
+    (owned,) = (one for one in found if one is not kept)
+    assert (UUID(owned.name), owned.metadata, owned.content_hash) == (owned.id, {}, b"")
 
 
 def test_nothing_but_a_hash_is_left_of_his_name(store: Database, erasing: Erasing) -> None:

@@ -23,7 +23,7 @@ from turnmill.store.nouns import audit_entries, batch_pauses, sessions
 from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.compaction_tables import compactions
-from turnmill.store.schema.people_tables import shared_sessions
+from turnmill.store.schema.people_tables import shared_sessions, turn_senders
 from turnmill.store.schema.tables import messages, turns
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.trial_tables import trial_lines
@@ -117,12 +117,15 @@ def test_what_cannot_be_asked_as_it_was_is_left_out_and_counted(store: Database)
     had(store, "kept at the vendor", prompt="pmpt_1")
     (changed,) = had(store, "changed later", key="changed")
     (shared,) = had(store, "of several people")
+    (forked,) = had(store, "a fork of such a one")
     (emptied,) = had(store, "whose time is over")
     with store.begin() as conn:
         of = {
             row.id: row.session_id for row in conn.execute(select(turns.c.id, turns.c.session_id))
         }
         conn.execute(insert(shared_sessions).values(session_id=of[shared], last_n=0, last_seq=1))
+        said = {"turn_id": forked, "session_id": of[forked], "name": "bob"}
+        conn.execute(insert(turn_senders).values(said))
         gone = {"content_gone_until": datetime.now(UTC) + timedelta(hours=1)}
         mine = session_rows.c.id == of[emptied]
         conn.execute(update(session_rows).where(mine).values(gone))
@@ -133,7 +136,7 @@ def test_what_cannot_be_asked_as_it_was_is_left_out_and_counted(store: Database)
         "content_gone": 1,
         "kept_at_vendor": 1,
         "session_changed": 1,
-        "shared": 1,
+        "shared": 2,
         "spoken": 1,
         "tools": 1,
     }

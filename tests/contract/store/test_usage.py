@@ -70,6 +70,18 @@ def test_a_price_that_is_not_known_is_told_apart_from_nothing(store: Database) -
     assert (line.unpriced_attempts, line.cost_usd) == (1, Decimal(0))
 
 
+def test_what_was_heard_or_spoken_has_a_price_to_be_known_without_a_token(store: Database) -> None:
+    session = rows.start(store)
+    for kind in ("transcribe", "speak"):
+        turn = rows.send(store, session)
+        rows.run(store, turn, cost=None, tokens=(0, 0, 0))
+        with store.begin() as conn:
+            conn.execute(update(attempts).where(attempts.c.turn_id == turn).values(kind=kind))
+    rows.run(store, rows.send(store, session), cost=None, tokens=(0, 0, 0))
+    count(store)
+    assert one(store, TODAY).unpriced_attempts == 2
+
+
 def test_tokens_that_are_unknown_add_nothing_and_their_price_is_not_known(store: Database) -> None:
     session = rows.start(store)
     rows.run(store, rows.send(store, session))

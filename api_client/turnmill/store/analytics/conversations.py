@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select
 
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.analytics.spans import Spread, ms_between, quarter_of, spread_of
 from turnmill.store.line.copies import is_copy
-from turnmill.store.rules.figures import added_up, lines_of
+from turnmill.store.rules.figures import added_up, is_scripted, lines_of
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.types import Timestamp
 
@@ -95,13 +95,15 @@ def of_session(session_id: SessionId) -> Which:
 def of_user(user_id: str, *, since: datetime, until: datetime) -> Which:
     """Return which turns of a user's sessions were accepted in a span of time.
 
-    What a trial has asked again is not what the user has said.
+    What a trial has asked again is not what the user has said, and what a fork begins with he has
+    said once.
     """
     return and_(
         sessions.c.user_id == user_id,
         sessions.c.status != SessionStatus.DELETED,
         sessions.c.last_active_at >= since,
         ~is_copy(sessions.c.id),
+        or_(sessions.c.forked_from.is_(None), ~is_scripted()),
         accepted_in(since, until),
     )
 

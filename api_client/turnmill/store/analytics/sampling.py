@@ -8,7 +8,7 @@ why it is left out:
     file_gone         a file that was shown is no longer there
     kept_at_vendor    its history began in a vendor's thread, or its prompt is kept there
     session_changed   options of the session were changed since it was made: nobody knows when
-    shared            several people talk in the session
+    shared            several people talk in the session, or did in that which it was forked from
     spoken            it was heard, or spoken
     tools             its session has tools, which would be called again
 """
@@ -25,7 +25,7 @@ from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.store.line.copies import is_of_trial
 from turnmill.store.nouns.scripted import SCRIPTED
 from turnmill.store.schema.file_tables import attachment_uses, attachments
-from turnmill.store.schema.people_tables import shared_sessions
+from turnmill.store.schema.people_tables import shared_sessions, turn_senders
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.trial_records import Drawn, Sample
@@ -101,6 +101,7 @@ def _facts(ids: Sequence[Any]) -> Select[Any]:
             _any(shared_sessions.c.session_id, shared_sessions.c.session_id == sessions.c.id).label(
                 "shared"
             ),
+            _any(turn_senders.c.turn_id, turn_senders.c.session_id == sessions.c.id).label("named"),
             _any(tool_calls.c.turn_id, tool_calls.c.turn_id == earlier.c.id, shown).label(
                 "called_tools"
             ),
@@ -133,7 +134,7 @@ def _reason(row: Any) -> str | None:
         "file_gone": row.file_gone,
         "kept_at_vendor": row.adopted is not None,
         "session_changed": row.version > 1,
-        "shared": row.shared,
+        "shared": row.shared or row.named,  # a fork of one that is shared holds what others said
         "tools": row.called_tools,
     }
     return next((reason for reason, holds in facts.items() if holds), None)

@@ -8,7 +8,9 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from turnmill.domain.states import FINAL
+from turnmill.domain.voice import SPEAK, TRANSCRIBE
 from turnmill.store.analytics.usage import report
+from turnmill.store.rules.used import ANSWERED
 from turnmill.store.schema.metadata import sql_list
 from turnmill.store.schema_name import execute
 
@@ -27,7 +29,9 @@ WITH ended AS MATERIALIZED (
 ), lines AS (
     SELECT coalesce(a.provider, e.provider) AS provider, coalesce(a.asked_model, e.model) AS model,
         e.is_today, sum(a.cost_usd) AS usd, count(*) FILTER (WHERE a.cost_usd IS NULL
-            AND coalesce(a.input_tokens + a.output_tokens, 1) > 0) AS unpriced,
+            AND (coalesce(a.input_tokens + a.output_tokens, 1) > 0
+                OR a.kind IN ('{TRANSCRIBE}', '{SPEAK}') AND a.outcome IN {sql_list(ANSWERED)})
+        ) AS unpriced,
         count(*) FILTER (WHERE e.answered AND a.outcome = 'succeeded') AS turns
     FROM ended e JOIN turnmill.attempts a ON a.turn_id = e.id GROUP BY 1, 2, 3
     UNION ALL

@@ -29,8 +29,9 @@ from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.line.copies import is_of_trial
 from turnmill.store.rules.buckets import slot_of
 from turnmill.store.rules.figure_lines import Key, joined, line_of
-from turnmill.store.rules.figures import ANSWERED, keep_lines, kept_tag, mark_now, tag_of
+from turnmill.store.rules.figures import keep_lines, kept_tag, mark_now, tag_of
 from turnmill.store.rules.spending import keep_spent, of_provider, spent_by_day
+from turnmill.store.rules.used import ANSWERED, has_used
 from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.schema.kept_tables import kept_refs
@@ -74,7 +75,7 @@ def _keep_unfinished(conn: Connection, mine: ColumnElement[bool]) -> None:
     """Keep what turns have used that end by this alone: figures know those that have ended."""
     a = attempts.c
     tokens = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens")
-    unpriced = a.cost_usd.is_(None) & (func.coalesce(a.input_tokens + a.output_tokens, 1) > 0)
+    unpriced = a.cost_usd.is_(None) & has_used(a)
     wasted = a.outcome.is_(None) | a.outcome.not_in(ANSWERED)
     keys = {
         "provider": of_provider,

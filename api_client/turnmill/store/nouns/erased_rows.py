@@ -11,12 +11,12 @@ from turnmill.domain.ids import SessionId, TurnId, hash_of_user
 from turnmill.domain.states import EventKind, SessionStatus, TurnState
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.endings import tell_ended
-from turnmill.store.line.head import skipping_busy
+from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.line.redacting import redact_turns
 from turnmill.store.line.removing import hide_sessions, remove_sessions
 from turnmill.store.line.topics import lock_topics, topics_of
 from turnmill.store.nouns.budgets import nobodys
-from turnmill.store.nouns.erasures import add_rows
+from turnmill.store.nouns.erasures import NAMELESS, add_rows
 from turnmill.store.nouns.event_log import forget_passed
 from turnmill.store.nouns.sessions import cancel_open
 from turnmill.store.nouns.users import NAMING
@@ -27,11 +27,12 @@ from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.file_tables import attachments, file_usage
 from turnmill.store.schema.hook_tables import deliveries
 from turnmill.store.schema.life_tables import tombstones
+from turnmill.store.schema.people_tables import turn_senders
 from turnmill.store.schema.tables import batches, sessions, turns
-from turnmill.store.types import db_asof_after, id_text
+from turnmill.store.types import db_asof_after
 
 #: Tables of those that have a procedure of their own.
-_WITH_CARE = (attachments, batches, budgets, file_usage, sessions)
+_WITH_CARE = (attachments, batches, budgets, file_usage, sessions, turn_senders)
 #: No copy of a reply is kept for longer.
 _COPIES_KEPT = timedelta(days=1)
 
@@ -84,21 +85,28 @@ def remove_hidden(conn: Connection, user_id: str, *, limit: int = 100) -> Remove
     return Removed(remove_sessions(conn, sorted(mine)), busy, streams)
 
 
-def redact_some(conn: Connection, user_id: str, *, limit: int = 200) -> int:
-    """Empty up to `limit` of what the user has said in sessions of others; return how many."""
-    count = 0
-    for one in NAMING:
-        if not one.is_sender:
-            continue
-        assert one.turn is not None
-        found = select(one.turn).where(one.of_user_alone(user_id), one.turn.is_not(None))
-        ids = [TurnId(each) for each in conn.scalars(found.limit(limit))]
-        if ids:
-            redact_turns(conn, ids)
-            conn.execute(delete(one.table).where(one.turn.in_(ids)))
-            add_rows(conn, user_id, {one.table.name: len(ids)})
-            count += len(ids)
-    return count
+def redact_some(
+    conn: Connection, user_id: str, *, after: TurnId | None = None, limit: int = 200
+) -> TurnId | None:
+    """Empty up to `limit` of what the user has said in sessions of others; return the last one.
+
+    What of it waits or runs there is cancelled. Where something runs or works at a vendor that has
+    read it, his name stays, and with it that somebody has to come again.
+    """
+    found = select(turn_senders.c.turn_id).where(turn_senders.c.name == user_id)
+    if after is not None:
+        found = found.where(turn_senders.c.turn_id > after)
+    ids = [TurnId(one) for one in conn.scalars(found.order_by(turn_senders.c.turn_id).limit(limit))]
+    if not ids:
+        return None
+    mine = turn_senders.c.turn_id.in_(ids)
+    of = conn.scalars(select(turn_senders.c.session_id).where(mine).distinct())
+    lock_sessions(conn, [SessionId(one) for one in of])
+    cancel_open(conn, turns.c.id.in_(ids))
+    rest = redact_turns(conn, ids)
+    done = delete(turn_senders).where(mine, turn_senders.c.session_id.in_(sorted(rest)))
+    add_rows(conn, user_id, {turn_senders.name: conn.execute(done).rowcount})
+    return ids[-1]
 
 
 def remove_rest(conn: Connection, user_id: str) -> None:
@@ -125,8 +133,7 @@ def _disown(conn: Connection, user_id: str) -> int:
     His own lines are gone, and with the last of its turns the rest goes as that of any batch.
     """
     mine = update(batches).where(batches.c.user_id == user_id)
-    anonymous: dict[str, Any] = {"user_id": None, "name": id_text(batches.c.id), "metadata": {}}
-    return conn.execute(mine.values(anonymous)).rowcount
+    return conn.execute(mine.values({"user_id": None, **NAMELESS})).rowcount
 
 
 def forget_usage(conn: Connection, user_id: str) -> None:

@@ -21,6 +21,7 @@ from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.erasure_tables import erasures
 from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.life_tables import tombstones
+from turnmill.store.schema.people_tables import turn_senders
 from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import Timestamp, db_asof
 
@@ -109,7 +110,12 @@ def _rows_left(conn: Connection, user_id: str) -> Iterator[Pending]:
     )
     if files:
         yield Pending(what=attachments.name, count=files)
-    if not (found or files):
+    said = conn.scalar(
+        select(func.count()).select_from(turn_senders).where(turn_senders.c.name == user_id)
+    )
+    if said:
+        yield Pending(what=turn_senders.name, count=said)
+    if not (found or files or said):
         yield Pending(what="transactions that began before", count=1)
 
 

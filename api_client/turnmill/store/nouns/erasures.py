@@ -7,6 +7,7 @@ transactions that began before may have passed. So it is over only when those ha
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Text, and_, cast, delete, func, null, or_, select, update
@@ -21,17 +22,24 @@ from turnmill.store.nouns.holds import is_held, refuse_held
 from turnmill.store.nouns.users import is_known
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.erasure_tables import BANNED_IN, erasures, holds
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.life_tables import tombstones
+from turnmill.store.schema.people_tables import notes, turn_senders
 from turnmill.store.schema.tables import batches, messages, sessions, turns
 from turnmill.store.schema_name import SCHEMA, execute
 from turnmill.store.types import (
     db_after,
     db_asof,
     db_now,
+    id_text,
     insert_into,
     lock_table,
 )
 
+#: What is left of a batch by which somebody could tell whose it was, or what was in it.
+NAMELESS: Mapping[str, Any] = MappingProxyType(
+    {"name": id_text(batches.c.id), "metadata": {}, "content_hash": b""}
+)
 _NAMES = tuple(erasures.c[name] for name in Erasure.__dataclass_fields__)
 
 
@@ -167,7 +175,10 @@ def note_backups(conn: Connection, user_id: str, *, shredded: bool, until: datet
 
 
 def says_plainly(conn: Connection, user_id: str) -> bool:
-    """Tell whether a message of the user's is not encrypted."""
+    """Tell whether something that the user has said can be read without his own key.
+
+    It is not encrypted, or it is by the key of somebody else, in whose session he has said it.
+    """
     stored = cast(messages.c.content, Text)
     plain = (
         select(messages.c.id)
@@ -175,7 +186,18 @@ def says_plainly(conn: Connection, user_id: str) -> bool:
         .join(sessions, sessions.c.id == turns.c.session_id)
         .where(sessions.c.user_id == user_id, ~stored.like('"tm1.%'), stored != "[]")
     )
-    return conn.execute(plain.limit(1)).first() is not None
+    if conn.execute(plain.limit(1)).first() is not None:
+        return True
+    for said in (turn_senders, notes, feedback):
+        name = said.c.sender if said is notes else said.c.name
+        theirs = (
+            select(sessions.c.id)
+            .join(said, said.c.session_id == sessions.c.id)
+            .where(name == user_id, sessions.c.user_id != user_id)
+        )
+        if conn.execute(theirs.limit(1)).first() is not None:
+            return True
+    return False
 
 
 def finish(conn: Connection, user_id: str) -> bool:

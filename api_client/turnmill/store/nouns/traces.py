@@ -22,6 +22,7 @@ from sqlalchemy import (
     table,
 )
 
+from turnmill.crypto.envelope import PREFIX
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.nouns.erased_rows import gone_of
 from turnmill.store.schema.belongings import BELONGINGS, Goes
@@ -32,6 +33,8 @@ _WITHOUT_WORDS = (
     *("INT", "BIGINT", "SMALLINT", "NUMERIC", "DECIMAL", "REAL", "DOUBLE", "FLOAT"),
     *("BOOL", "UUID", "TIME", "DATE", "INTERVAL"),
 )
+#: Of values in which nobody can look for words.
+_SEALED = "sealed"
 _IN_JSON = ("JSON",)
 _IN_LISTS = ("ARRAY",)
 _IN_BYTES = ("BYTEA", "BLOB", "BINARY", "LARGEBINARY", "VARBINARY")
@@ -47,9 +50,17 @@ class Remains:
 
 
 def look_in_tables(
-    conn: Connection, user_id: str, words: Sequence[str], *, schema: str | None
+    conn: Connection,
+    user_id: str,
+    words: Sequence[str],
+    *,
+    schema: str | None,
+    unseen: list[str],
 ) -> tuple[int, list[Remains]]:
-    """Return at how many columns it looked, and where something was found."""
+    """Return at how many columns it looked, and where something was found.
+
+    Told in `unseen` are columns in which nobody can look for words, since values are encrypted.
+    """
     remains: list[Remains] = []
     looked_at, found = 0, inspect(conn)
     for name in found.get_table_names(schema=schema):
@@ -63,11 +74,11 @@ def look_in_tables(
         looked_at += len({of_column for of_column, _ in asked})
         counts = [func.count().filter(condition) for condition in asked.values()]
         row = conn.execute(select(*counts).select_from(table(name, schema=schema))).one()
-        remains += [
-            Remains(where=f"{name}.{of_column}", what=what, count=count)
-            for (of_column, what), count in zip(asked, row, strict=True)
-            if count
-        ]
+        for (of_column, what), count in zip(asked, row, strict=True):
+            if count and what == _SEALED:
+                unseen.append(f"{name}.{of_column}: encrypted")
+            elif count:
+                remains.append(Remains(where=f"{name}.{of_column}", what=what, count=count))
     return looked_at, remains + _rows_of_gone(conn, user_id)
 
 
@@ -92,11 +103,13 @@ def _conditions(
         said = cast(said if kind.startswith(_IN_JSON) else func.to_jsonb(said), Text)
         yield "id", _holding(said, _as_json(user_id))
         yield "word", _holding(said, [part for word in words for part in _within_json(word)])
+        yield _SEALED, _holding(said, [f'"{PREFIX}'] if words else [])
     elif not kind.startswith(_WITHOUT_WORDS):
         # Words, and what nobody here knows: an enum, a domain, an extension's type.
         said = cast(said, Text)
         yield "id", said == user_id
         yield "word", _holding(said, words)
+        yield _SEALED, said.startswith(PREFIX) if words else false()
 
 
 def _holding(said: ColumnElement[Any], words: Sequence[str]) -> ColumnElement[bool]:

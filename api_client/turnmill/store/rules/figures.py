@@ -37,6 +37,7 @@ from turnmill.store.rules.figure_lines import (
     joined,
     row_of,
 )
+from turnmill.store.rules.used import ANSWERED, has_used
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.rollup_tables import (
     DOLLARS,
@@ -53,8 +54,6 @@ from turnmill.store.vaults import plain
 #: Outcomes of a claim that came to no request.
 #: Nothing was sent, or its step was finished and the next one is no second try.
 _NO_TRY = ("released", "not_now", "called")
-#: Outcomes of a call that was answered.
-ANSWERED = ("succeeded", "called")
 _LONGEST_TAG = 100
 #: So many rows of one line are kept of what is gone before they are joined.
 MOST_KEPT = 8
@@ -234,7 +233,7 @@ def _asked(ended: Any, *, one_by_one: bool) -> Any:
         made = select(attempts).where(attempts.c.turn_id == ended.c.id).offset(0).lateral("made")
     a = made.c
     # One that used nothing has no price to be known; of an unknown number it is not known.
-    unpriced = a.cost_usd.is_(None) & (func.coalesce(a.input_tokens + a.output_tokens, 1) > 0)
+    unpriced = a.cost_usd.is_(None) & has_used(a)
     answered = a.outcome.in_(ANSWERED)
     is_last = and_(a.fence == ended.c.lease_fence, ended.c.state == TurnState.SUCCEEDED)
     said = {

@@ -5,9 +5,18 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    func,
+    insert,
+    literal_column,
+    select,
+)
 
 from turnmill.new_ids import new_id
+from turnmill.store.rules.used import has_used
 from turnmill.store.schema.rollup_tables import spent_gone
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import db_day, db_now
@@ -39,7 +48,6 @@ def spent_by_day(*which: ColumnElement[bool]) -> Select[Any]:
     day = db_day(func.coalesce(attempts.c.ended_at, db_now()))
     model = func.coalesce(attempts.c.model, sessions.c.model)
     tier = func.coalesce(attempts.c.service_tier, literal_column("''"))
-    used = func.coalesce(attempts.c.input_tokens + attempts.c.output_tokens, 1) > 0
     return (
         select(
             *(day.label("day"), of_provider.label("provider")),
@@ -52,7 +60,7 @@ def spent_by_day(*which: ColumnElement[bool]) -> Select[Any]:
         )
         .join(turns, turns.c.id == attempts.c.turn_id)
         .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(used, *which)
+        .where(has_used(attempts.c), *which)
         .group_by(day, of_provider, model, tier)
     )
 

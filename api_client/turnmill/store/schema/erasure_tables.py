@@ -16,6 +16,7 @@ from sqlalchemy import (
     text,
 )
 
+from turnmill.domain.budgets import Scope
 from turnmill.domain.states import ErasureState
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.life_tables import tombstones
@@ -30,14 +31,20 @@ BANNED_IN: Mapping[str, str] = MappingProxyType(
     {
         "attachments": "user_id",
         "batch_lines": "user_id",
+        "batches": "user_id",
+        "budgets": "name",
         "data_keys": "user_id",
         "feedback": "name",
         "notes": "sender",
         "participants": "name",
+        "reuse_keys": "user_id",
         "sessions": "user_id",
         "turn_senders": "name",
+        "user_retention": "user_id",
     }
 )
+#: Where only some rows of a table are users': which.
+_BANNED_WHERE: Mapping[str, str] = MappingProxyType({"budgets": f"NEW.scope = '{Scope.USER}'"})
 
 # A user who was erased, or is being, known by a hash. `user_id` stands for as long as something of
 # his does, and is gone with it.
@@ -86,13 +93,14 @@ holds = Table(
 # On Postgres triggers made by a migration do the same, once for a statement.
 _REFUSE_ON_SQLITE = f"""
 CREATE TRIGGER IF NOT EXISTS refuse_erased_{{table}} BEFORE INSERT ON {{table}}
-WHEN NEW.{{column}} IS NOT NULL AND EXISTS (
+WHEN NEW.{{column}} IS NOT NULL AND {{which}} AND EXISTS (
     SELECT 1 FROM erasures WHERE user_hash = turnmill_hash_of_user(NEW.{{column}}) AND {BANNED_SQL}
 ) BEGIN SELECT RAISE(ABORT, 'the user was erased'); END
 """
 
 for _table, _column in BANNED_IN.items():
     if f"{SCHEMA}.{_table}" in metadata.tables:
-        _refuse = _REFUSE_ON_SQLITE.format(table=_table, column=_column)
+        _which = _BANNED_WHERE.get(_table, "TRUE")
+        _refuse = _REFUSE_ON_SQLITE.format(table=_table, column=_column, which=_which)
         _ddl = DDL(_refuse).execute_if(dialect="sqlite")  # type: ignore[no-untyped-call]
         event.listen(metadata, "after_create", _ddl)

@@ -31,6 +31,7 @@ _RUN_BY_RUNTIME = ("audit_purge", "budgets_lock", "budgets_reserve", "budgets_ch
 _OWNED = (
     *(*ASKED_BY_VIEWERS, *_RUN_BY_RUNTIME, "audit_keep", "audit_keep_whole"),
     *("refuse_erased_user_id", "refuse_erased_name", "refuse_erased_sender"),
+    "refuse_erased_budget",
 )
 
 _POWERS = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")

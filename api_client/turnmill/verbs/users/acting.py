@@ -8,13 +8,14 @@ from typing import Any
 
 from turnmill.domain.auditing import Action
 from turnmill.domain.checks import check_name, storable
-from turnmill.domain.errors import InvalidInput
+from turnmill.domain.errors import InvalidInput, UserNotFound
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.deletion_records import Erasure, ErasureReport, Hold
 from turnmill.store.nouns import erasure_reports
 from turnmill.store.nouns import erasures as rows
 from turnmill.store.nouns import holds as hold_rows
+from turnmill.store.nouns.users import is_known
 from turnmill.streams.copies import Copies
 from turnmill.verbs import intake
 from turnmill.verbs.auditing import of_user
@@ -49,6 +50,20 @@ def verifying(database: Database, settings: Settings) -> Verifying:
 def user_of(user_id: object) -> str:
     """Return a user's id, or raise InvalidInput."""
     return check_name(user_id, name="user_id")
+
+
+def to_be_exported(user_id: str, *, actor: str) -> Verb[bool]:
+    """Find that there is something of a user, and write down that it leaves.
+
+    Of somebody of whom nothing is there the log would know the name from then on.
+    """
+
+    def on(conn: Connection) -> Effect[bool]:
+        if not is_known(conn, user_id):
+            raise UserNotFound()
+        return Effect(True)
+
+    return of_user(transaction(on), Action.USER_EXPORTED, actor=actor, user_id=user_id)
 
 
 def wanted(reason: object, grace: object) -> dict[str, Any]:

@@ -177,8 +177,9 @@ class Erasing:
             time.sleep(_AGAIN_SECONDS)
         self._remove_hidden(user_id)
         self._remove_files(user_id)
-        while self._run(erased_rows.redact_some, user_id):
-            continue
+        last = self._run(erased_rows.redact_some, user_id)
+        while last is not None:
+            last = self._run(erased_rows.redact_some, user_id, after=last)
         self._run(erased_rows.remove_rest, user_id)
 
     def _remove_sessions(self, user_id: str) -> None:
@@ -236,6 +237,8 @@ class Erasing:
             self._sweep(user_id)
         if over and self._database.keys is not None:
             self._database.keys.store.forget(user_id)  # of a process of a version before
+        if over:
+            self._database.cut_log()
         return over
 
     def _run(

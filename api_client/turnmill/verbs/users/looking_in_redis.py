@@ -10,6 +10,7 @@ from turnmill.connections.broker_causes import cause_of
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.brokers import Broker
 from turnmill.connections.redis_clients import redis_client
+from turnmill.crypto.envelope import PREFIX
 from turnmill.settings import Settings
 from turnmill.streams.carrying import redis_of_streams
 
@@ -17,6 +18,8 @@ _TIMEOUT_SECONDS = 5.0
 _KEYS_AT_ONCE = 1000
 _VALUES_AT_ONCE = 1000
 _MOST_KEYS = 1_000_000
+#: Of values in which nobody can look for words.
+_SEALED = "sealed"
 
 
 def look_in_redis(
@@ -36,6 +39,8 @@ def look_in_redis(
         except Exception as error:  # noqa: BLE001
             # The edge to the Redis: that nobody could look there is told.
             unseen.append(f"redis: {cause_of(error)}")
+    if found.pop(_SEALED, 0):
+        unseen.append("redis: encrypted")
     return looked_at, found
 
 
@@ -60,6 +65,8 @@ def _told(values: Iterable[bytes], user_id: str, words: Sequence[str]) -> set[st
             found.add("id")
         if any(form in value for form in wanted):
             found.add("word")
+        if wanted and PREFIX.encode() in value:
+            found.add(_SEALED)
     return found
 
 

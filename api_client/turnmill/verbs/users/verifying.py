@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from turnmill.domain.errors import DataKeyMissing, FilesUnavailable
+from turnmill.crypto.envelope import is_sealed_file
+from turnmill.domain.errors import DataKeyMissing, FilesUnavailable, SealBroken
 from turnmill.domain.ids import hash_of_user
 from turnmill.files.opened import file_store
 from turnmill.files.port import FileStore, MissingBytes
@@ -28,7 +29,8 @@ class ErasureCheck:
     files: int
     keys: int  #: of a Redis
     unseen: Sequence[str]  #: where nobody could look, and why
-    #: rows of tables that are gone, and whose bytes lie in their files until VACUUM
+    #: rows of tables that are gone, and whose bytes lie in their files until VACUUM; of SQLite,
+    #: pages of its log, while somebody reads them
     unvacuumed: int
 
     @property
@@ -49,8 +51,9 @@ class Verifying:
         unseen: list[str] = []
         schema = self._database.schema
         with self._database.snapshot() as conn:
-            columns, remains = look_in_tables(conn, user_id, words, schema=schema)
+            columns, remains = look_in_tables(conn, user_id, words, schema=schema, unseen=unseen)
             dead = unvacuumed(conn, schema=schema)
+        dead += self._database.cut_log()
         files = self._look_in_files(user_id, words, remains, unseen)
         keys, found = look_in_redis(self._settings, user_id, words, unseen)
         remains += [Remains(where="redis", what=what, count=n) for what, n in found.items() if n]
@@ -85,14 +88,19 @@ class Verifying:
         folder = key_of(user_id, _NOBODY).partition("/")[0]
         wanted = [one.encode() for one in words]
         looked_at = his = saying = 0
+        closed: set[str] = set()
         try:
             store = file_store(self._settings, beside=self._database, lasting=lasting)
             for one in store.keys("" if words else folder):
                 looked_at += 1
                 his += one.key.startswith(folder)
-                saying += any(_holds(store, one.key, word) for word in wanted)
+                try:
+                    saying += any(_holds(store, one.key, word) for word in wanted)
+                except (DataKeyMissing, SealBroken) as error:
+                    closed.add(error.code)
         except FilesUnavailable as error:
-            unseen.append(f"files: {error.code}")
+            closed.add(error.code)
+        unseen += (f"files: {code}" for code in sorted(closed))
         for what, count in (("id", his), ("word", saying)):
             if count:
                 remains.append(Remains(where="files", what=what, count=count))
@@ -108,6 +116,8 @@ def _in_pieces(pieces: Callable[[], Iterator[bytes]], word: bytes) -> bool:
     before = b""
     try:
         for piece in pieces():
+            if not before and is_sealed_file(piece):
+                raise DataKeyMissing  # whoever has keys is given what is within
             if word in before + piece:
                 return True
             before = (before + piece)[-len(word) :]
