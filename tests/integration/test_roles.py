@@ -13,8 +13,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from tests import rows, stepping, steps
-from tests.budgeting import ALL, CENT, ask, bound, end, one, sums
+from tests import budgeting, rows, stepping, steps
 from tests.conftest import fresh_database
 from turnmill import Client, Turn
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
@@ -132,11 +131,11 @@ def test_the_runtime_role_reserves_where_nobody_may_run_functions_by_default(pla
     place.run(None, revoked.format(f" FOR ROLE {OWNER.name}"))
     migrate.upgrade(place.url_as(OWNER))
     with closing(Database(place.url_as(RUNTIME))) as store:
-        bound(store, "1", ALL)
-        claim = one(store)
-        assert ask(store, claim, CENT).found is Found.RESERVED
-        end(store, claim, cost_usd=CENT)
-        assert sums(store, ALL) == (CENT, 0, 0)
+        budgeting.bound(store, "1", budgeting.ALL)
+        claim = budgeting.one(store)
+        assert budgeting.ask(store, claim, budgeting.CENT).found is Found.RESERVED
+        budgeting.end(store, claim, cost_usd=budgeting.CENT)
+        assert budgeting.sums(store, budgeting.ALL) == (budgeting.CENT, 0, 0)
 
 
 def test_the_admin_need_not_be_a_superuser(place: Place) -> None:
