@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long  # half a minute of a core
 #: both have a bound. Versions of rows that nobody has cleared away are among it.
 AFTER_A_QUIET_HOUR = {
     "an announcement": 1500,
-    "a look for lost turns": 6000,
+    "a look for lost turns": 7000,  # they are locked, in their order, before they are moved
     "what a dispatcher looks for each second": 1500,
     "a look for deleted sessions": 80,
     "a look at all backlogs": 80,

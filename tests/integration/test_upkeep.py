@@ -195,7 +195,7 @@ def test_two_roll_ups_at_once_end_with_exact_figures(store: Database) -> None:
     for thread in threads:
         thread.join(timeout=30)
     with store.begin() as conn:
-        lines = usage.report(conn, first=SLOT.date(), last=SLOT.date())
+        lines = usage.report(conn, first=SLOT.date(), last=datetime.now(UTC).date())
     assert [line.turns for line in lines] == [5]
 
 
