@@ -181,6 +181,15 @@ def test_of_sound_that_a_model_hears_or_speaks_itself_the_most_is_what_sound_cos
         assert round(cost, 2) == Decimal(dollars)
 
 
+def test_sound_that_the_standard_tier_serves_in_place_of_a_cheaper_one_is_within_the_most() -> None:
+    def dearest(_provider: str, _model: str, usage: Usage) -> Decimal:
+        of_sound = 4 if usage.service_tier else 8
+        return Decimal(of_sound * (usage.audio_tokens or 0) + usage.input_tokens)  # type: ignore[operator]
+
+    most = Usage(input_tokens=10, output_tokens=1, audio_tokens=10, service_tier="flex")
+    assert most_cost(dearest, "openai", "gpt-audio", most) == 90
+
+
 def test_a_model_or_tier_that_nobody_prices_has_no_most() -> None:
     most = most_of(openai(), a_request(settings={"service_tier": "platinum"}), ())
     assert most_cost(price, "openai", "gpt-5", most) is None

@@ -76,18 +76,19 @@ def most_cost(
     sound; so may all of the output, if it was thought; and a call may be served in the standard
     tier, though another one was asked for, unless its vendor `serves_tier` whatever happens.
     """
-    kinds, slot = [most], _slot()
-    keeps = most.cache_write_tokens and not _is_kept_dearer(price, provider, model, slot)
-    if keeps or (most.service_tier and not serves_tier):
-        tier = most.service_tier if serves_tier else ""
-        told, said = most.input_tokens, most.output_tokens
-        kinds.append(Usage(input_tokens=told, output_tokens=said, service_tier=tier))
+    tier, keeps = most.service_tier, bool(most.cache_write_tokens)
+    slot = int(time.time() // BELIEVED_SECONDS)
+    plainly, thinks = _doubts(price, provider, model, tier, keeps, serves_tier, slot)
+    kinds = [most]
+    if plainly:
+        served = tier if serves_tier else ""
+        kept: Any = {"cache_write_tokens": 0, "cache_write_1h_tokens": 0}
+        kinds.append(replace(most, service_tier=served, **kept))
     if most.audio_tokens:
         kinds += [replace(one, audio_tokens=0) for one in kinds]
     if most.audio_output_tokens:
         kinds += [replace(one, audio_output_tokens=0) for one in kinds]
-    tiers = {one.service_tier for one in kinds}
-    if any(_is_thought_dearer(price, provider, model, one, slot) for one in tiers):
+    if thinks:
         kinds += [replace(one, reasoning_tokens=one.output_tokens) for one in kinds]
     costs = [cost_of(partial(price, provider, model, one)) for one in kinds]
     if costs[0] is None:
@@ -96,12 +97,19 @@ def most_cost(
     return max(known).quantize(PLACES, rounding=ROUND_CEILING)
 
 
-def _slot() -> int:
-    return int(time.time() // BELIEVED_SECONDS)
-
-
 @lru_cache(maxsize=1024)
-def _is_thought_dearer(price: Price, provider: str, model: str, tier: str, _slot: int) -> bool:
+def _doubts(
+    price: Price, provider: str, model: str, tier: str, keeps: bool, serves_tier: bool, _slot: int
+) -> tuple[bool, bool]:
+    """Tell whether input that is only read, or the standard tier, may be dearer; and thoughts."""
+    plainly = (keeps and not _is_kept_dearer(price, provider, model)) or (
+        bool(tier) and not serves_tier
+    )
+    tiers = {tier, tier if serves_tier else ""} if plainly else {tier}
+    return plainly, any(_is_thought_dearer(price, provider, model, one) for one in tiers)
+
+
+def _is_thought_dearer(price: Price, provider: str, model: str, tier: str) -> bool:
     """Tell whether what is thought costs more than what is said, as far as that is known."""
     said = Usage(input_tokens=0, output_tokens=1_000_000, service_tier=tier)
     plain, thought = (
@@ -111,8 +119,7 @@ def _is_thought_dearer(price: Price, provider: str, model: str, tier: str, _slot
     return plain is None or thought is None or thought > plain
 
 
-@lru_cache(maxsize=1024)
-def _is_kept_dearer(price: Price, provider: str, model: str, _slot: int) -> bool:
+def _is_kept_dearer(price: Price, provider: str, model: str) -> bool:
     """Tell whether what a cache keeps costs no less than what is only read, few tokens or many."""
     for told in (1_000, 1_000_000):
         read = Usage(input_tokens=told, output_tokens=0)
