@@ -214,6 +214,7 @@ def test_dead_turns_are_run_again_by_filter_and_only_those(there: Terminal, clie
     assert turns[1].refresh().state is TurnState.FAILED
 
 
+@pytest.mark.long
 def test_a_dead_turn_that_ran_again_as_another_one_is_not_sent_a_second_time(
     there: Terminal, client: Client
 ) -> None:

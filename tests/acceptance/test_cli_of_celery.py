@@ -215,6 +215,7 @@ def test_a_flower_whose_port_is_taken_says_so_in_one_line(tmp_path: Path) -> Non
     assert "Traceback" not in flower.err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variable", "value", "why"),
     [

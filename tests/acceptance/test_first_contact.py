@@ -191,6 +191,7 @@ def test_turns_of_a_batch_are_listed_by_its_name(
     assert there.run("batch", "status", short, "--json").json()["name"] == short
 
 
+@pytest.mark.long
 def test_who_breaks_off_waiting_is_told_that_the_turn_goes_on(tmp_path: Path, url: str) -> None:
     master, slave = pty.openpty()
     env = clean_environment() | {"TURNMILL_DATABASE_URL": url, "TURNMILL_MOCK_LATENCY": "30"}

@@ -14,7 +14,6 @@ from tests import steps
 from tests.chaos.system import Servers, System, until
 from tests.chaos.test_frozen_over_deletion import where
 from turnmill import Client
-from turnmill.store.database import Database
 
 pytestmark = pytest.mark.long
 
@@ -54,7 +53,6 @@ def test_nothing_of_an_erased_user_returns_in_two_hundred_tries(
 ) -> None:
     worker = system.start_worker(concurrency=tries + 10)
     with system.client() as client:
-        store: Database = client._executor.database
         send_all(client, tmp_path, tries=tries)
         until(lambda: system.count_calls() == tries)
         answered_at = time.monotonic() + _SECONDS[tries]
@@ -68,8 +66,8 @@ def test_nothing_of_an_erased_user_returns_in_two_hundred_tries(
         finally:
             os.kill(worker.pid, signal.SIGCONT)
         # What it had in hand was written, or was not, before this is.
-        script = {"mock": {"latency": 2.0}}
-        after = client.send(client.sessions.create(user_id="bob"), "and now?", metadata=script)
+        bob = client.sessions.create(user_id="bob")
+        after = client.send(bob, "and now?", metadata={"mock": {"latency": 2.0}})
         assert after.result(timeout=60).text
         assert system.count_calls("completed") > 1, "nobody has tried to bring anything back"
         assert where(system, CANARY) == {}
@@ -78,4 +76,4 @@ def test_nothing_of_an_erased_user_returns_in_two_hundred_tries(
         found = client.users.verify_erasure("ada", words=[CANARY])
         assert found.remains == [] and found.keys > 0
         assert system.rows("SELECT user_id FROM turnmill.sessions") == [("bob",)]
-        steps.assert_sound(store)
+        steps.assert_sound(client._executor.database)

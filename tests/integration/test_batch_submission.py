@@ -110,6 +110,7 @@ def test_a_submitter_killed_between_two_chunks_is_continued_by_the_next(
     assert_whole(store, batches)
 
 
+@pytest.mark.long
 def test_a_submitter_killed_at_any_moment_loses_and_doubles_nothing(
     store: Database, database_url: str, jobs_file: Path
 ) -> None:

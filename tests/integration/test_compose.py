@@ -133,6 +133,7 @@ def empty_database(postgres_server: EmbeddedPostgres) -> Iterator[str]:
         connection.execute("DROP ROLE IF EXISTS compose_owner, compose_app, compose_viewer")
 
 
+@pytest.mark.long
 def test_migrate_prepares_an_empty_database_and_may_run_at_every_start(
     machine: Machine, empty_database: str
 ) -> None:
@@ -157,6 +158,7 @@ def test_migrate_prepares_an_empty_database_and_may_run_at_every_start(
         connection.execute("COPY turnmill.turns (error_code) FROM PROGRAM 'env'")
 
 
+@pytest.mark.long
 def test_worker_beat_and_flower_become_healthy_and_answer(
     machine: Machine, database_url: str, broker_url: str
 ) -> None:

@@ -94,7 +94,7 @@ def let_stand_behind(conn: Connection, first: Any, second: Any, column: Any) -> 
         > second.with_only_columns(place).scalar_subquery()
     )
     again = update(column.table).where(first.whereclause).values({column: column})
-    for _ in range(100):
+    for _ in range(2000):  # a page that has room is filled first
         conn.execute(again)
         if conn.scalar(behind):
             return

@@ -64,6 +64,7 @@ def test_where_nothing_is_installed_the_job_says_so_and_reads_nothing(
         assert conn.execute(select(session_topics)).all() == []
 
 
+@pytest.mark.long
 def test_a_process_that_fails_fails_the_job_with_a_code_and_the_next_night_does_it(
     store: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_twelve_plants_are_found_with_evidence_and_nothing_else(store: Database)
     assert dear.confidence == pytest.approx((1 / 3, 1 / 3), abs=0.03)
 
 
+@pytest.mark.long
 def test_a_model_whose_replies_are_disliked_is_not_suggested(store: Database) -> None:
     def rules() -> set[SuggestionRule]:
         return {one.rule for one in store.run_single(suggest, Scope(window=WINDOW)).findings}
@@ -89,6 +90,7 @@ def session_turns(store: Database, model: str) -> list[tuple[UUID, UUID]]:
         return [(row.id, row.session_id) for row in rows]
 
 
+@pytest.mark.long
 def test_nothing_is_suggested_of_a_month_in_which_nothing_is_amiss(store: Database) -> None:
     found = suggested(store, planted(()))
     assert found.findings == []
