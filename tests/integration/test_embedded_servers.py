@@ -15,7 +15,7 @@ from redis.retry import Retry
 from turnmill_worker.stack import account, binaries, ports, refuge
 from turnmill_worker.stack.binaries import Binary, Source
 from turnmill_worker.stack.home import Home
-from turnmill_worker.stack.postgres import EmbeddedPostgres
+from turnmill_worker.stack.postgres import EmbeddedPostgres, buffers_mb
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root's own case")
@@ -45,6 +45,24 @@ def test_what_was_committed_survives_a_kill_of_postgres(postgres: EmbeddedPostgr
 
     assert postgres.url == url
     assert rows(url, "SELECT n FROM kept") == [(7,)]
+
+
+@pytest.mark.parametrize(
+    ("memory", "buffers"), [(512, 128), (1024, 128), (2048, 256), (4096, 512), (262_144, 512)]
+)
+def test_postgres_keeps_an_eighth_of_the_memory_within_bounds(memory: int, buffers: int) -> None:
+    assert buffers_mb(memory) == buffers
+
+
+def test_a_server_that_is_to_keep_what_it_is_given_has_buffers_by_the_memory(
+    tmp_path: Path,
+) -> None:
+    with EmbeddedPostgres(tmp_path, port=0) as server:
+        (found,) = rows(
+            server.url, "SELECT setting::int / 128 FROM pg_settings WHERE name = 'shared_buffers'"
+        )
+        assert rows(server.url, "SHOW io_method") == [("sync",)]
+    assert found[0] in range(128, 513)
 
 
 def test_postgres_lets_nobody_in_without_the_password(postgres: EmbeddedPostgres) -> None:
