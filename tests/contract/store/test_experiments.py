@@ -190,7 +190,7 @@ def test_a_result_compares_users_and_says_how_sure_it_is(store: Database, templa
 def test_what_users_have_said_of_replies_is_compared_too(store: Database, template: str) -> None:
     experiments = experiments_of(store)
     found = experiments.start(template, model="other", share=0.5)
-    for n in range(30):
+    for n in range(60):  # so that no arm has too few
         session = opened(store, n)
         turn = rows.send(store, session.id)
         steps.end(store, steps.take_one(store, turn))
