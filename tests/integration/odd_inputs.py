@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from turnmill import Client, Image, NewPrice, PaidCall, Text
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill.new_ids import new_id
 
 _WEST, _EAST = timezone(-timedelta(hours=12)), timezone(timedelta(hours=14))
 
@@ -155,7 +156,10 @@ VERBS: Mapping[str, Verb] = {
         lambda at, value: at.client.attachments.put(value, user_id="ada")
     ),
     "attachments.put(name)": Verb(
-        lambda at, value: at.client.attachments.put(b"x", user_id="ada", name=value),
+        # Of the same bytes the first name stays.
+        lambda at, value: at.client.attachments.put(
+            new_id().hex.encode(), user_id="ada", name=value
+        ),
         lambda at, kept: at.client.attachments.get(kept).name,
     ),
     "attachments.put(user_id)": Verb(

@@ -13,10 +13,12 @@ import pytest
 
 from tests.batch_clients import batches_of
 from tests.batch_files import Write, hello, writing
+from tests.integration.odd_values import Loud
 from turnmill.domain.errors import InvalidBatchFile, InvalidInput
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.sync.batches import Batches
+from turnmill.verbs.batch_files.sources import path_of
 
 
 @pytest.fixture
@@ -170,3 +172,8 @@ def test_a_line_too_long_to_be_a_message_is_not_read_into_memory(
 ) -> None:
     with pytest.raises(InvalidBatchFile, match="line 2: longer than 1006000 bytes"):
         batches.create(write(hello(1), hello(2, text="x" * 1_006_001)))
+
+
+def test_a_path_is_what_it_holds_and_not_what_it_says(tmp_path: Path) -> None:
+    assert path_of(Loud(tmp_path)) == tmp_path
+    assert type(str(path_of(Loud(tmp_path)))) is str

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.odd_values import Treacherous
 from turnmill.domain.content import Message, Text, ToolCall, ToolOutput
 from turnmill.domain.conversations import Conversation, conversation_from
 from turnmill.domain.errors import InvalidInput, InvalidText
@@ -140,3 +141,8 @@ def test_what_is_no_conversation_is_refused_and_not_quoted(given: Any) -> None:
 def test_texts_that_cannot_be_stored_are_refused_by_their_place(text: str) -> None:
     with pytest.raises(InvalidText, match="message 1"):
         read([{"role": "user", "content": "fine"}, {"role": "user", "content": text}])
+
+
+def test_a_message_that_fails_while_it_is_read_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="message 0 cannot be read"):
+        conversation_from([Treacherous()], max_text_bytes=100)

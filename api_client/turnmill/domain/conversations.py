@@ -91,6 +91,9 @@ def _messages(listed: Iterable[object], *, max_bytes: int, files: bool) -> Itera
                     yield checked
         except InvalidInput as error:
             raise type(error)(f"message {n}: {error}", hint=error.hint) from None
+        except Exception:  # noqa: BLE001
+            # The edge to a caller's own kind of mapping.
+            raise InvalidInput(f"message {n} cannot be read", hint=_HINT) from None
 
 
 def _checked(message: Message, *, max_bytes: int, files: bool) -> Message | None:

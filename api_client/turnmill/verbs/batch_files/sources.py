@@ -204,6 +204,7 @@ def path_of(value: object) -> Path:
         name = None  # the edge to a caller's own kind of path
     if not isinstance(name, str) or "\0" in name or not name:
         raise InvalidInput("path must be a str or Path", hint="of a file, without NUL")
+    name = str.__str__(name)  # what it holds, whatever a subclass says of itself
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
