@@ -146,3 +146,5 @@ def test_texts_that_cannot_be_stored_are_refused_by_their_place(text: str) -> No
 def test_a_message_that_fails_while_it_is_read_is_refused() -> None:
     with pytest.raises(InvalidInput, match="message 0 cannot be read"):
         conversation_from([Treacherous()], max_text_bytes=100)
+    with pytest.raises(InvalidInput, match="it cannot be read"):
+        conversation_from(Treacherous(), max_text_bytes=100)

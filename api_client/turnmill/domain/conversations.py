@@ -53,7 +53,13 @@ def conversation_from(given: object, *, max_text_bytes: int, files: bool = False
     stand. Images, files and audio become a word on what they were; what a model thought is left
     out. With `files`, messages of ours may hold what is to be kept.
     """
-    system, listed = _listed(given)
+    try:
+        system, listed = _listed(given)
+    except InvalidInput:
+        raise
+    except Exception:  # noqa: BLE001
+        # The edge to a caller's own kind of mapping.
+        raise InvalidInput("this is no conversation: it cannot be read", hint=_HINT) from None
     messages = [*_messages(listed, max_bytes=max_text_bytes, files=files)]
     begins = next((n for n, one in enumerate(messages) if one.role != "system"), len(messages))
     said_first = [system] if system else []
