@@ -71,7 +71,7 @@ def test_a_report_of_very_many_turns_has_all_its_sections_and_says_of_what_they_
 
 
 def test_hours_that_are_looked_at_are_looked_at_whole_and_no_others(full: Database) -> None:
-    hour = NOW.replace(minute=0, second=0, microsecond=0)
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # these turns are of now
     with full.begin() as conn:
         for hours, any_there in (([hour, hour - timedelta(hours=1)], True), ([], False)):
             scope = Scope(window=DAY, hours=hours)
