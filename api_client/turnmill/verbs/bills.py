@@ -20,6 +20,7 @@ T = TypeVar("T")
 MOST_BYTES = 100_000_000
 _MOST_PROBLEMS = 20
 _MOST_NUMBER = Decimal(10) ** 15
+_MOST_DIGITS = 1000  #: behind the point
 
 #: What a column is about, by the names that it goes by; the first that a file has counts.
 _NAMES: Mapping[str, Sequence[str]] = MappingProxyType(
@@ -156,7 +157,10 @@ class _Row:
             found = Decimal(said.removeprefix("$"))
         except InvalidOperation:
             raise InvalidBill(f"{name} is no number") from None
-        if not found.is_finite() or abs(found) > _MOST_NUMBER:
+        # By what is no arithmetic: of 1E9999999, or of 0E-9999999, that fails by itself.
+        exponent = found.as_tuple().exponent
+        fits = isinstance(exponent, int) and -exponent <= _MOST_DIGITS
+        if not fits or found.copy_abs() > _MOST_NUMBER:
             raise InvalidBill(f"{name} is no number that can be")
         return found
 
@@ -344,6 +348,6 @@ def _day(said: str) -> date:
         if re.fullmatch(r"\d{9,11}(\.\d+)?", said):
             return datetime.fromtimestamp(float(said), tz=UTC).date()
         found = datetime.fromisoformat(said.replace("/", "-"))
+        return found.date() if found.tzinfo is None else found.astimezone(UTC).date()
     except (ValueError, OverflowError, OSError):
         raise InvalidBill("its day is none", hint="2026-11-26") from None
-    return found.date() if found.tzinfo is None else found.astimezone(UTC).date()
