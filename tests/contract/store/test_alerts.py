@@ -72,6 +72,18 @@ def test_it_closes_after_half_an_hour_of_calm_and_tells_that_once(store: Databas
     assert told(store) == [(EventKind.ALERT_OPENED, 1), (EventKind.ALERT_CLOSED, 2)]
 
 
+def test_an_alert_that_a_fast_clock_has_opened_closes_when_that_is_set_right(
+    store: Database,
+) -> None:
+    look(store, judged())
+    time_passes(store, -timedelta(days=365))
+    assert look(store) == (0, 0)
+    with store.begin() as conn:
+        conn.execute(update(alerts).values(calm_since=db_after(-1860)))
+    assert look(store) == (0, 1)
+    assert look(store, judged()) == (1, 0)
+
+
 def test_what_is_neither_calm_nor_bad_leaves_it_open(store: Database) -> None:
     look(store, judged())
     look(store, judged(Verdict.CALM))
