@@ -154,9 +154,9 @@ def result(conn: Connection, experiment: ExperimentRecord) -> ExperimentResult:
         user.score += float(row.score)
     costs = {arm: conn.scalars(_cost(experiment.id, arm)).one() for arm in Arm}
 
-    def compared(total: str, of: str) -> Any:
+    def compared(total: str, of: str, within: tuple[float, float] | None = None) -> Any:
         sides = ([_cluster(one, total, of) for one in users[arm].values()] for arm in Arm)
-        return between(*sides)
+        return between(*sides, within=within)
 
     return ExperimentResult(
         experiment=experiment,
@@ -164,9 +164,9 @@ def result(conn: Connection, experiment: ExperimentRecord) -> ExperimentResult:
         other=_figures(Arm.OTHER, users, versions, costs),
         cost_usd=compared("cost", "priced"),
         latency_seconds=compared("seconds", "answered"),
-        failures=compared("failed", "turns"),
+        failures=compared("failed", "turns", within=(0, 1)),
         turns=compared("turns", "sessions"),
-        feedback=compared("score", "rated"),
+        feedback=compared("score", "rated", within=(-1, 1)),
     )
 
 
