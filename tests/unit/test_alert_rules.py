@@ -235,31 +235,6 @@ def test_what_is_not_there_any_more_is_calm() -> None:
     assert len(watch.ended) == 1
 
 
-def test_what_nobody_could_judge_stays_open_and_is_calm_from_the_next_look_on() -> None:
-    watch = Watch()
-    watch.look([_failures(200, 60)], START)
-    watch.look([], START + FIVE)
-    for n in range(2, 20):
-        watch.look([], START + n * FIVE, blind={Rule.FAILURES})
-    watch.look([], START + 20 * FIVE)
-    assert watch.ended == []
-    watch.look([], START + 20 * FIVE + CALM_FOR)
-    assert len(watch.ended) == 1
-
-
-def test_a_clock_that_is_set_back_neither_keeps_an_alert_open_nor_silent() -> None:
-    watch = Watch()
-    watch.look([_failures(200, 60)], START)
-    watch.look([], START + FIVE)
-    back = START - timedelta(days=365)
-    watch.look([], back)
-    watch.look([], back + CALM_FOR)
-    assert len(watch.ended) == 1
-    watch.closed = dict.fromkeys(watch.closed, START)  # as the other clock has said
-    watch.look([_failures(200, 60)], back + CALM_FOR + FIVE)
-    assert len(watch.opened) == 2
-
-
 def test_alerts_that_are_open_at_once_are_bounded() -> None:
     judged = [
         Judged(rule=Rule.FAILURES, subject=f"p/{n}", verdict=Verdict.BAD, value=1.0, bound=0.1)

@@ -27,11 +27,8 @@ from turnmill.store.analytics.watching import judged
 from turnmill.store.budget_records import Holder, NewBudget
 from turnmill.store.database import Database
 from turnmill.store.nouns import budgets, sessions
-from turnmill.store.schema.alert_tables import alerts as alert_rows
-from turnmill.store.schema.rollup_tables import rollup_state
 from turnmill.store.schema.tables import attempts
 from turnmill.store.schema.tables import turns as turn_rows
-from turnmill.store.types import db_after
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -339,29 +336,6 @@ def test_what_is_watched_is_judged_from_rows(store: Database) -> None:
     off = AlertBounds(off=frozenset(Rule) - {Rule.QUEUE})
     with store.begin() as conn:
         assert {one.rule for one in judged(conn, off).judged} == {Rule.QUEUE}
-
-
-def test_what_figures_are_too_old_to_judge_closes_no_alert(store: Database) -> None:
-    bad = [
-        Judged(rule=rule, subject="mock/large", verdict=Verdict.BAD, value=9.0, bound=3.0)
-        for rule in (Rule.FAILURES, Rule.QUEUE)
-    ]
-    fold_all(store)
-    with store.begin() as conn:
-        assert alerts.look(conn, bad) == (2, 0)
-        assert judged(conn, AlertBounds()).blind == frozenset()
-        conn.execute(update(rollup_state).values(folded_until=db_after(-3 * 3600)))
-        found = judged(conn, AlertBounds())
-        assert {one.rule for one in found.judged} == {Rule.QUEUE}
-        for _ in range(2):
-            conn.execute(update(alert_rows).values(calm_since=db_after(-3600)))
-            alerts.look(conn, found.judged, blind=found.blind)
-    assert {one.rule for one in _open_alerts(store)} == {Rule.FAILURES}
-
-
-def _open_alerts(store: Database) -> list[alerts.Alert]:
-    with store.begin() as conn:
-        return alerts.find(conn, limit=10)
 
 
 @pytest.mark.long
