@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
-from itertools import count
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from turnmill.domain.errors import InvalidBill
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 T = TypeVar("T")
 
@@ -201,7 +203,7 @@ def _delimiter(text: str) -> str:
     return max((",", "\t", ";"), key=header.count)
 
 
-def _columns(rows: Iterator[list[str]]) -> tuple[dict[str, int], list[str]]:
+def _columns(rows: "Reader") -> tuple[dict[str, int], list[str]]:
     """Return where each thing stands, and the names of all columns. Raises InvalidBill."""
     header: list[str] = []
     try:
@@ -246,7 +248,7 @@ def _says_tiers(read: Sequence[_Read]) -> bool:
     return all(one.says_tier for one in read)
 
 
-def _lines(rows: Iterator[list[str]], columns: Mapping[str, int], *, width: int) -> Iterator[_Read]:
+def _lines(rows: "Reader", columns: Mapping[str, int], *, width: int) -> Iterator[_Read]:
     """Yield all lines that say something; raises InvalidBill with all that was wrong."""
     problems: list[tuple[int, str]] = []
     for number, fields in _numbered(rows):
@@ -272,9 +274,13 @@ def _refuse(problems: Sequence[tuple[int, str]]) -> None:
         raise InvalidBill(shown + more, problems=problems)
 
 
-def _numbered(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """Yield each line that is not blank with its number, or what is wrong with it."""
-    for number in count(2):
+def _numbered(rows: "Reader") -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Yield each line that is not blank with its number, or what is wrong with it.
+
+    The number is that in the file, of where it begins: a field may have lines of its own.
+    """
+    while True:
+        number = rows.line_num + 1
         try:
             fields = next(rows, None)
         except csv.Error as error:

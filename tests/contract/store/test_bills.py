@@ -218,6 +218,7 @@ def test_what_only_one_side_has_differs(store: Database, tmp_path: Path) -> None
         (b"date,cost_usd,currency\n2026-11-26,1,eur\n", "line 2: the currency is not usd"),
         (b'date,model,cost_usd\n2026-11-26,"gpt"5,1\n', "line 2: no CSV"),
         (b"date;model;cost\n2026-11-26;gpt-5;0,5\n", "line 2: cost is no number"),
+        (b'\n\ndate,cost,of\n\n2026-11-26,1,"a\nb"\nno,1,""\n', "line 7: its day is none"),
         (b"provider,date,cost_usd\na,2026-11-26,1\nb,2026-11-26,1\n", "of several providers"),
     ],
 )
