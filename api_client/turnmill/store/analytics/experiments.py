@@ -28,7 +28,7 @@ from turnmill.store.trial_records import (
     NewExperiment,
 )
 from turnmill.store.types import db_now, insert_into
-from turnmill.store.vaults import plain
+from turnmill.store.vaults import plain, plain_or_none
 
 _SAME = ("template", "version", "provider", "model", "share")
 
@@ -66,6 +66,13 @@ def get(conn: Connection, experiment: UUID | str) -> ExperimentRecord:
     if row is None:
         raise ExperimentNotFound()
     return read_one(row, _record)
+
+
+def seen(conn: Connection, experiment_id: UUID) -> tuple[ExperimentRecord, bool]:
+    """Return an experiment, and whether its settings can be opened here: else it has none."""
+    row = conn.execute(select(experiments).where(experiments.c.id == experiment_id)).one()
+    settings = plain_or_none(row.settings)
+    return _with(row, settings or {}), settings is not None
 
 
 def find(
@@ -268,5 +275,9 @@ def _one(which: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def _record(row: Row[Any]) -> ExperimentRecord:
+    return _with(row, plain(row.settings))
+
+
+def _with(row: Row[Any], settings: Any) -> ExperimentRecord:
     said = {name: getattr(row, name) for name in ExperimentRecord.__dataclass_fields__}
-    return ExperimentRecord(**said | {"settings": plain(row.settings)})
+    return ExperimentRecord(**said | {"settings": settings})
