@@ -123,6 +123,13 @@ def test_few_of_whom_nothing_has_failed_yet_are_no_proof_that_nothing_does(
     assert missed <= 5
 
 
+def test_shares_differ_by_no_more_than_all() -> None:
+    few = [Cluster(n % 2, 1) for n in range(FEWEST)]
+    found = between(few, few, within=(0, 1))
+    assert (found.low, found.high) == (-1, 1)
+    assert not found.is_clear
+
+
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.05])
 def test_few_of_whom_none_was_dear_yet_are_no_proof_that_none_is(share: float) -> None:
     chance = random.Random(17)

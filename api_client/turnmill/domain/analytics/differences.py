@@ -166,6 +166,9 @@ def between(
         variance = one.variance_beside(other) + other.variance_beside(one)
         half = always(one.clusters + other.clusters) * sqrt(variance)
         low, high = difference - half, difference + half
+        if within is not None:  # nothing differs by more
+            most = within[1] - within[0]
+            low, high = max(low, -most), min(high, most)
     return Difference(
         n=round(min(one.n, other.n)),
         clusters=clusters,
