@@ -123,6 +123,13 @@ def test_few_of_whom_nothing_has_failed_yet_are_no_proof_that_nothing_does(
     assert missed <= 5
 
 
+def test_what_gets_better_from_below_nothing_is_not_told_as_a_share_of_it() -> None:
+    before, after = ([Cluster(score, 1)] * FEWEST for score in (-0.5, 0.5))
+    found = between(before, after, within=(-1, 1))
+    assert (found.difference, found.share) == (1.0, None)
+    assert between(after, before, within=(-1, 1)).share == -2.0
+
+
 def test_shares_differ_by_no_more_than_all() -> None:
     few = [Cluster(n % 2, 1) for n in range(FEWEST)]
     found = between(few, few, within=(0, 1))

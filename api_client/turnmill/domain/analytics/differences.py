@@ -43,10 +43,10 @@ class Difference:
 
     @property
     def share(self) -> float | None:
-        """Return the difference as a share of what was before; None where that is nothing."""
-        return (
-            self.difference / self.before if self.before and self.difference is not None else None
-        )
+        """Return the difference as a share of what was before; None where that is 0, or below."""
+        if self.before is None or self.before <= 0 or self.difference is None:
+            return None
+        return self.difference / self.before
 
 
 @dataclass(frozen=True, slots=True)
