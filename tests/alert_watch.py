@@ -1,9 +1,10 @@
 """Looks at what is judged as the job does, without rows: for rules that are tried over years."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from uuid import uuid4
 
+from turnmill.domain.analytics.alert_bounds import Rule
 from turnmill.domain.analytics.alert_moves import Closes, Key, OpenAlert, Opens, Stays, moves
 from turnmill.domain.analytics.alerting import Judged
 
@@ -17,9 +18,11 @@ class Watch:
         self.opened: list[tuple[Key, datetime]] = []
         self.ended: list[tuple[Key, datetime]] = []
 
-    def look(self, judged: Iterable[Judged | None], at: datetime) -> None:
+    def look(
+        self, judged: Iterable[Judged | None], at: datetime, *, blind: Collection[Rule] = ()
+    ) -> None:
         said = [one for one in judged if one is not None]
-        for move in moves(said, self.open.values(), closed=self.closed, at=at):
+        for move in moves(said, self.open.values(), closed=self.closed, at=at, blind=blind):
             self._do(move, at)
 
     def _do(self, move: object, at: datetime) -> None:

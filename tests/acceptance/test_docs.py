@@ -16,6 +16,7 @@ import yaml
 
 from tests.acceptance.pages import GENERATED, ROOT, Block, blocks_of, commands_of, pages, prose_of
 from turnmill.cli import cli
+from turnmill.store.schema.belongings import BELONGINGS
 from turnmill.variables import VARIABLES
 
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
@@ -183,3 +184,11 @@ def test_every_variable_that_is_read_is_in_the_table_of_settings() -> None:
     cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
     rows = {name for cell in cells for name in re.findall(r"TURNMILL_\w+", cell)}
     assert VARIABLES - INTERNAL - rows == {one for one in VARIABLES if "_SCHEDULE_" in one}
+
+
+def test_the_page_on_privacy_has_each_table_that_holds_words_or_names_somebody() -> None:
+    page = (ROOT / "docs/privacy.md").read_text("utf-8")
+    stored = page.partition("## What is stored where")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`([a-z_]+)`", stored))
+    of_people = {one.table.name for one in BELONGINGS if one.content or one.user is not None}
+    assert of_people - told == set()

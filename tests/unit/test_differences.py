@@ -96,6 +96,61 @@ def test_who_looks_again_and_again_is_seldom_told_of_a_difference_that_is_none()
     assert fooled_by_one_look / 200 > 0.15
 
 
+@pytest.mark.parametrize(
+    ("usual", "other", "share"),
+    [(0.01, 0.01, 0.1), (0.03, 0.03, 0.05), (0.0, 0.03, 0.5), (0.05, 0.01, 0.5), (0.01, 0.05, 0.1)],
+)
+def test_few_of_whom_nothing_has_failed_yet_are_no_proof_that_nothing_does(
+    usual: float, other: float, share: float
+) -> None:
+    chance = random.Random(13)
+    missed = 0
+    for _ in range(100):
+        sides: tuple[list[Cluster], list[Cluster]] = ([], [])
+        missing = False
+        for n in range(1, 801):
+            is_other = chance.random() < share
+            turns = chance.randint(1, 6)
+            rate = other if is_other else usual
+            failed = sum(chance.random() < rate for _ in range(turns))
+            sides[is_other].append(Cluster(failed, turns))
+            if n % 80:
+                continue
+            found = between(*sides, within=(0, 1))
+            if found.low is not None and found.high is not None:
+                missing = missing or not found.low <= other - usual <= found.high
+        missed += missing
+    assert missed <= 5
+
+
+def test_what_gets_better_from_below_nothing_is_not_told_as_a_share_of_it() -> None:
+    before, after = ([Cluster(score, 1)] * FEWEST for score in (-0.5, 0.5))
+    found = between(before, after, within=(-1, 1))
+    assert (found.difference, found.share) == (1.0, None)
+    assert between(after, before, within=(-1, 1)).share == -2.0
+
+
+def test_shares_differ_by_no_more_than_all() -> None:
+    few = [Cluster(n % 2, 1) for n in range(FEWEST)]
+    found = between(few, few, within=(0, 1))
+    assert (found.low, found.high) == (-1, 1)
+    assert not found.is_clear
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.05])
+def test_few_of_whom_none_was_dear_yet_are_no_proof_that_none_is(share: float) -> None:
+    chance = random.Random(17)
+    fooled = 0
+    for _ in range(100):
+        sides: tuple[list[Cluster], list[Cluster]] = ([], [])
+        seen = False
+        for n in range(1, 801):
+            sides[chance.random() < share].append(Cluster(chance.lognormvariate(0, 1.5), 1))
+            seen = seen or (n % 80 == 0 and between(*sides).is_clear)
+        fooled += seen
+    assert fooled <= 5
+
+
 def test_a_difference_that_is_there_is_found() -> None:
     chance = random.Random(5)
     before = [Cluster(chance.gauss(10, 2), 1) for _ in range(100)]

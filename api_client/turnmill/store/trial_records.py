@@ -158,7 +158,7 @@ class Finding:
     name: str
     provider: str
     model: str
-    settings: Mapping[str, Any] = field(repr=False)
+    settings: Mapping[str, Any] | None = field(repr=False)  #: None: they cannot be opened here
     template: str | None
     judge: str
     since: datetime

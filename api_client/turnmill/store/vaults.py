@@ -71,6 +71,14 @@ class _Closed(Mapping[str, Any]):
         raise self._error
 
 
+def plain_or_none(value: Any) -> Any:
+    """Return a value as it was read; None for one that cannot be opened here. Raises KeyWanted."""
+    try:
+        return plain(value)
+    except (DataKeyMissing, SealBroken):
+        return None
+
+
 def closed(value: Any) -> Any:
     """Return an object as it was read; who looks into one is told what keeps it from being so."""
     return _Closed(value.error) if isinstance(value, Unopened) else value

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
-from itertools import count
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from turnmill.domain.errors import InvalidBill
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 T = TypeVar("T")
 
@@ -20,6 +22,7 @@ T = TypeVar("T")
 MOST_BYTES = 100_000_000
 _MOST_PROBLEMS = 20
 _MOST_NUMBER = Decimal(10) ** 15
+_MOST_DIGITS = 1000  #: behind the point
 
 #: What a column is about, by the names that it goes by; the first that a file has counts.
 _NAMES: Mapping[str, Sequence[str]] = MappingProxyType(
@@ -156,7 +159,10 @@ class _Row:
             found = Decimal(said.removeprefix("$"))
         except InvalidOperation:
             raise InvalidBill(f"{name} is no number") from None
-        if not found.is_finite() or abs(found) > _MOST_NUMBER:
+        # By what is no arithmetic: of 1E9999999, or of 0E-9999999, that fails by itself.
+        exponent = found.as_tuple().exponent
+        fits = isinstance(exponent, int) and -exponent <= _MOST_DIGITS
+        if not fits or found.copy_abs() > _MOST_NUMBER:
             raise InvalidBill(f"{name} is no number that can be")
         return found
 
@@ -197,7 +203,7 @@ def _delimiter(text: str) -> str:
     return max((",", "\t", ";"), key=header.count)
 
 
-def _columns(rows: Iterator[list[str]]) -> tuple[dict[str, int], list[str]]:
+def _columns(rows: "Reader") -> tuple[dict[str, int], list[str]]:
     """Return where each thing stands, and the names of all columns. Raises InvalidBill."""
     header: list[str] = []
     try:
@@ -242,7 +248,7 @@ def _says_tiers(read: Sequence[_Read]) -> bool:
     return all(one.says_tier for one in read)
 
 
-def _lines(rows: Iterator[list[str]], columns: Mapping[str, int], *, width: int) -> Iterator[_Read]:
+def _lines(rows: "Reader", columns: Mapping[str, int], *, width: int) -> Iterator[_Read]:
     """Yield all lines that say something; raises InvalidBill with all that was wrong."""
     problems: list[tuple[int, str]] = []
     for number, fields in _numbered(rows):
@@ -268,9 +274,13 @@ def _refuse(problems: Sequence[tuple[int, str]]) -> None:
         raise InvalidBill(shown + more, problems=problems)
 
 
-def _numbered(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """Yield each line that is not blank with its number, or what is wrong with it."""
-    for number in count(2):
+def _numbered(rows: "Reader") -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Yield each line that is not blank with its number, or what is wrong with it.
+
+    The number is that in the file, of where it begins: a field may have lines of its own.
+    """
+    while True:
+        number = rows.line_num + 1
         try:
             fields = next(rows, None)
         except csv.Error as error:
@@ -344,6 +354,6 @@ def _day(said: str) -> date:
         if re.fullmatch(r"\d{9,11}(\.\d+)?", said):
             return datetime.fromtimestamp(float(said), tz=UTC).date()
         found = datetime.fromisoformat(said.replace("/", "-"))
+        return found.date() if found.tzinfo is None else found.astimezone(UTC).date()
     except (ValueError, OverflowError, OSError):
         raise InvalidBill("its day is none", hint="2026-11-26") from None
-    return found.date() if found.tzinfo is None else found.astimezone(UTC).date()

@@ -5,15 +5,18 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from tests.folded import fold_all
 from turnmill.domain.analytics.alert_bounds import AlertBounds, Rule
 from turnmill.domain.analytics.alerting import Judged, Verdict
 from turnmill.domain.states import EventKind
 from turnmill.store.analytics import alerts as stored
+from turnmill.store.analytics import watching
 from turnmill.store.analytics.alerts import Alert
 from turnmill.store.analytics.telling import words_of
 from turnmill.store.database import Database
 from turnmill.store.nouns import events
 from turnmill.store.schema.alert_tables import alerts
+from turnmill.store.schema.rollup_tables import rollup_state
 from turnmill.store.types import db_after
 
 BOUNDS = AlertBounds()
@@ -70,6 +73,32 @@ def test_it_closes_after_half_an_hour_of_calm_and_tells_that_once(store: Databas
     assert look(store, judged(Verdict.CALM, value=0.0)) == (0, 0)
     assert listed(store) == []
     assert told(store) == [(EventKind.ALERT_OPENED, 1), (EventKind.ALERT_CLOSED, 2)]
+
+
+def test_an_alert_that_a_fast_clock_has_opened_closes_when_that_is_set_right(
+    store: Database,
+) -> None:
+    look(store, judged())
+    time_passes(store, -timedelta(days=365))
+    assert look(store) == (0, 0)
+    with store.begin() as conn:
+        conn.execute(update(alerts).values(calm_since=db_after(-1860)))
+    assert look(store) == (0, 1)
+    assert look(store, judged()) == (1, 0)
+
+
+def test_what_figures_are_too_old_to_judge_closes_no_alert(store: Database) -> None:
+    fold_all(store)
+    look(store, judged(rule=Rule.FAILURES, subject="p/m"), judged())
+    with store.begin() as conn:
+        assert watching.judged(conn, BOUNDS).blind == frozenset()
+        conn.execute(update(rollup_state).values(folded_until=db_after(-3 * 3600)))
+        found = watching.judged(conn, BOUNDS)
+        assert {one.rule for one in found.judged} == {Rule.QUEUE}
+        for _ in range(2):
+            conn.execute(update(alerts).values(calm_since=db_after(-3600)))
+            stored.look(conn, found.judged, blind=found.blind)
+    assert [one.rule for one in listed(store)] == [Rule.FAILURES]
 
 
 def test_what_is_neither_calm_nor_bad_leaves_it_open(store: Database) -> None:

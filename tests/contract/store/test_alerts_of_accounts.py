@@ -40,7 +40,7 @@ def shut(
 
 def look(store: Database) -> dict[str, Verdict]:
     with store.begin() as conn:
-        found = judged(conn, ONLY)
+        found = judged(conn, ONLY).judged
         alerts.look(conn, found)
     return {one.subject: one.verdict for one in found}
 

@@ -209,11 +209,16 @@ def test_what_only_one_side_has_differs(store: Database, tmp_path: Path) -> None
         (b"date,model,cost_usd\n2026-11-26,gpt-5,much\n", "line 2: cost is no number"),
         (b"date,model,cost_usd\n2026-11-26,gpt-5,NaN\n", "line 2: cost is no number"),
         (b"date,model,cost_usd\nyesterday,gpt-5,1\n", "line 2: its day is none"),
+        (b"date,model,cost_usd\n2026-11-26,gpt-5,1E9999999\n", "line 2: cost is no number"),
+        (b"date,model,cost_usd\n2026-11-26,gpt-5,0E-9999999\n", "line 2: cost is no number"),
+        (b"date,model,cost_usd\n0001-01-01T00:00:00+05:00,gpt-5,1\n", "line 2: its day is none"),
+        (b"date,model,cost_usd\n9999-12-31T23:00:00-05:00,gpt-5,1\n", "line 2: its day is none"),
         (b"date,model,input_tokens\n2026-11-26,gpt-5,-1\n", "line 2: input is no whole"),
         (b"date,model,input_tokens\n2026-11-26,gpt-5,1.5\n", "line 2: input is no whole"),
         (b"date,cost_usd,currency\n2026-11-26,1,eur\n", "line 2: the currency is not usd"),
         (b'date,model,cost_usd\n2026-11-26,"gpt"5,1\n', "line 2: no CSV"),
         (b"date;model;cost\n2026-11-26;gpt-5;0,5\n", "line 2: cost is no number"),
+        (b'\n\ndate,cost,of\n\n2026-11-26,1,"a\nb"\nno,1,""\n', "line 7: its day is none"),
         (b"provider,date,cost_usd\na,2026-11-26,1\nb,2026-11-26,1\n", "of several providers"),
     ],
 )
@@ -241,6 +246,18 @@ def test_whose_bill_it_is_has_to_be_known__and_a_file_that_cannot_be_read_is_nam
     for nothing in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(InvalidBill, match="cannot read"):
             read_bill(nothing, provider="openai")
+
+
+def test_the_last_day_of_all_calendars_is_compared_and_priced_as_any_other(
+    store: Database, tmp_path: Path
+) -> None:
+    last = date.max.isoformat()
+    found = reconciled(store, tmp_path, "date,model,cost_usd", f"{last},gpt-5,1", provider="openai")
+    assert told(found.lines) == [("gpt-5", None, False)]
+    job = Job(price_again(None), first=TODAY, last=date.max, provider=None, dry_run=True)
+    with store.begin() as conn:
+        assert job.next().on(conn).result == []
+        assert job.close().on(conn).result.changed == 0
 
 
 def test_all_lines_that_are_wrong_are_told_up_to_a_bound(tmp_path: Path) -> None:

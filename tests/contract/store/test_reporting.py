@@ -330,12 +330,12 @@ def test_what_is_watched_is_judged_from_rows(store: Database) -> None:
         ended(store, session, NOW - at + DAY + timedelta(minutes=n))
     fold_all(store)
     with store.begin() as conn:
-        found = {(one.rule, one.subject): one for one in judged(conn, AlertBounds())}
+        found = {(one.rule, one.subject): one for one in judged(conn, AlertBounds()).judged}
     assert found[Rule.FAILURES, "mock/large"].verdict is Verdict.BAD
     assert found[Rule.QUEUE, Lane.INTERACTIVE.value].verdict is Verdict.CALM
     off = AlertBounds(off=frozenset(Rule) - {Rule.QUEUE})
     with store.begin() as conn:
-        assert {one.rule for one in judged(conn, off)} == {Rule.QUEUE}
+        assert {one.rule for one in judged(conn, off).judged} == {Rule.QUEUE}
 
 
 @pytest.mark.long
@@ -358,7 +358,7 @@ def test_cost_caches_and_queues_are_judged_from_rows(store: Database) -> None:
     store.run(sessions.pause, paused)
     fold_all(store)
     with store.begin() as conn:
-        found = {(one.rule, one.subject): one for one in judged(conn, AlertBounds())}
+        found = {(one.rule, one.subject): one for one in judged(conn, AlertBounds()).judged}
     bad = {key for key, one in found.items() if one.verdict is Verdict.BAD}
     assert bad == {
         (Rule.COST, ""),

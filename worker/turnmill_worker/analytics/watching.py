@@ -12,5 +12,5 @@ def look(database: Database, bounds: AlertBounds) -> Counts:
     with database.single() as conn:
         found = judged(conn, bounds)
     with database.begin() as conn:
-        opened, closed = alerts.look(conn, found)
-    return {"judged": len(found), "opened": opened, "closed": closed}
+        opened, closed = alerts.look(conn, found.judged, blind=found.blind)
+    return {"judged": len(found.judged), "opened": opened, "closed": closed}

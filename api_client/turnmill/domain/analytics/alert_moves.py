@@ -1,6 +1,6 @@
 """When an alert opens and closes: once each, however its figure goes up and down in between."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -65,28 +65,38 @@ def moves(
     *,
     closed: Mapping[Key, datetime],
     at: datetime,
+    blind: Collection[Rule] = (),
 ) -> list[Move]:
     """Return what is to be done. `closed` is when those were closed that are not open, lately.
 
-    What is open and was not judged is calm: there is nothing left of which it could be said.
+    What is open and was not judged is calm: there is nothing left of which it could be said. Of the
+    rules in `blind` nothing could be judged: what is open by them stays, and is not calm.
     """
     said = {(one.rule, one.subject): one for one in judged}
     open_now = {(one.rule, one.subject): one for one in alerts}
-    found: list[Move] = [_next(one, said.get(key), at) for key, one in open_now.items()]
+    found: list[Move] = [
+        _unseen(one) if one.rule in blind else _next(one, said.get(key), at)
+        for key, one in open_now.items()
+    ]
     room = MOST_OPEN - len(open_now)
     for key, one in said.items():
-        rests = key in closed and at - closed[key] < REST
+        # Of one that has closed in time to come, a clock was set back: for how long, who knows.
+        rests = key in closed and timedelta(0) <= at - closed[key] < REST
         if one.verdict is Verdict.BAD and key not in open_now and not rests and room > 0:
             found.append(Opens(one))
             room -= 1
     return found
 
 
+def _unseen(alert: OpenAlert) -> Move:
+    return Stays(alert.id, alert.value, alert.worst, None)
+
+
 def _next(alert: OpenAlert, judged: Judged | None, at: datetime) -> Move:
     if judged is not None and judged.verdict is not Verdict.CALM:
         return Stays(alert.id, judged.value, _worse(alert, judged), None)
     value = alert.value if judged is None else judged.value
-    calm_since = alert.calm_since or at
+    calm_since = min(alert.calm_since or at, at)  # a clock may have been set back
     if at - calm_since >= CALM_FOR:
         return Closes(alert.id, value)
     return Stays(alert.id, value, alert.worst, calm_since)

@@ -43,18 +43,33 @@ class Difference:
 
     @property
     def share(self) -> float | None:
-        """Return the difference as a share of what was before; None where that is nothing."""
-        return (
-            self.difference / self.before if self.before and self.difference is not None else None
-        )
+        """Return the difference as a share of what was before; None where that is 0, or below."""
+        if self.before is None or self.before <= 0 or self.difference is None:
+            return None
+        return self.difference / self.before
 
 
 @dataclass(frozen=True, slots=True)
 class _Mean:
     mean: float
-    variance: float | None  #: of the mean; None: there is one cluster
+    squares: float  #: of how far the clusters are from it
     clusters: int
     n: float
+
+    @property
+    def variance(self) -> float | None:
+        """Return that of the mean; None: there is one cluster."""
+        if self.clusters < 2:
+            return None
+        return self.clusters / (self.clusters - 1) * self.squares / (self.n * self.n)
+
+    def variance_beside(self, other: "_Mean") -> float:
+        """Return the variance of the mean, of clusters no more alike than those of both sides are.
+
+        Few clusters of which none has what is rare look as if it never happened.
+        """
+        pooled = (self.squares + other.squares) / (self.clusters + other.clusters - 2)
+        return max(self.variance or 0.0, self.clusters * pooled / (self.n * self.n))
 
 
 def paired(pairs: Iterable[tuple[object, float, float]]) -> Difference:
@@ -119,14 +134,22 @@ def proportion_of(figures: Iterable[tuple[object, float]]) -> Proportion:
     return Proportion(n=round(mean.n), clusters=len(sums), mean=p, low=low, high=high)
 
 
-def between(before: Iterable[Cluster], after: Iterable[Cluster]) -> Difference:
+def between(
+    before: Iterable[Cluster],
+    after: Iterable[Cluster],
+    *,
+    within: tuple[float, float] | None = None,
+) -> Difference:
     """Compare two sides that share no cluster, by an interval that may be looked at at any time.
+
+    `within`: what a figure may be at the least and at the most. Then the spread of a side is that
+    of its clusters and of two more, one at each end: where all are alike, that is no certainty.
 
     It is a confidence sequence: that it ever misses, however often somebody looks and decides, has
     a chance of 5 % (Waudby-Smith et al., *Time-uniform central limit theory*, 2021; asymptotic, so
     it begins with `FEWEST` clusters on each side). It is wider than one that is looked at once.
     """
-    one, other = _mean_or_none(before), _mean_or_none(after)
+    one, other = _mean_or_none(before, within), _mean_or_none(after, within)
     if one is None or other is None:
         return Difference(
             n=0,
@@ -139,9 +162,13 @@ def between(before: Iterable[Cluster], after: Iterable[Cluster]) -> Difference:
         )
     difference, clusters = other.mean - one.mean, min(one.clusters, other.clusters)
     low = high = None
-    if clusters >= FEWEST and one.variance is not None and other.variance is not None:
-        half = always(one.clusters + other.clusters) * sqrt(one.variance + other.variance)
+    if clusters >= FEWEST:
+        variance = one.variance_beside(other) + other.variance_beside(one)
+        half = always(one.clusters + other.clusters) * sqrt(variance)
         low, high = difference - half, difference + half
+        if within is not None:  # nothing differs by more
+            most = within[1] - within[0]
+            low, high = max(low, -most), min(high, most)
     return Difference(
         n=round(min(one.n, other.n)),
         clusters=clusters,
@@ -160,19 +187,18 @@ def always(n: int) -> float:
     return sqrt(2 * grown / (n * rho) * log(sqrt(grown) / _WRONG))
 
 
-def _mean_or_none(clusters: Iterable[Cluster]) -> _Mean | None:
+def _mean_or_none(clusters: Iterable[Cluster], within: tuple[float, float] | None) -> _Mean | None:
     found = [one for one in clusters if one.of > 0]
-    return _mean(found) if found else None
+    return _mean(found, within or ()) if found else None
 
 
-def _mean(clusters: list[Cluster]) -> _Mean:
-    """Return the ratio of sums, and its variance between clusters."""
+def _mean(clusters: list[Cluster], ends: Iterable[float] = ()) -> _Mean:
+    """Return the ratio of sums, and how far clusters are from it, with one more at each end."""
     total, n, count = sum(c.total for c in clusters), sum(c.of for c in clusters), len(clusters)
     mean = total / n
-    if count < 2:
-        return _Mean(mean, None, count, n)
     squares = sum((c.total - mean * c.of) ** 2 for c in clusters)
-    return _Mean(mean, count / (count - 1) * squares / (n * n), count, n)
+    squares += sum(((end - mean) * n / count) ** 2 for end in ends)
+    return _Mean(mean, squares, count, n)
 
 
 def _interval(found: _Mean) -> tuple[float | None, float | None]:

@@ -89,6 +89,11 @@ def slot_of(at: datetime) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+def moments_of(first: date, last: date) -> tuple[datetime, datetime]:
+    """Return the first and the last moment of some UTC days, as far as there are calendars."""
+    return datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
+
+
 def day_of(at: datetime) -> datetime:
     """Return the UTC midnight with which the day began that the moment is in."""
     return datetime.combine(at.astimezone(UTC).date(), time(0), UTC)

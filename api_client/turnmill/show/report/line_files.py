@@ -24,8 +24,8 @@ _COSTS = ("cost_usd", "waste_usd")
 _LAST = "unpriced_attempts"
 #: In this order; more may come at the end.
 COLUMNS = ("since", *_NAMES, *_COUNTS, *_COSTS, _LAST)
-#: What a program that calculates takes for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: What a program that calculates takes for a formula; the wide signs, where it is of East Asia.
+_FORMULA = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
 
 
 def rows(lines: Sequence[Totals]) -> Iterator[dict[str, Any]]:

@@ -1,11 +1,11 @@
 """Alerts as rows: which are open, what a look has changed, and the events that tell of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, case, delete, func, insert, or_, select, update
 
 from turnmill.domain.analytics.alert_bounds import Rule
 from turnmill.domain.analytics.alert_moves import (
@@ -74,14 +74,17 @@ def find(
     ]
 
 
-def look(conn: Connection, judged: Iterable[Judged]) -> tuple[int, int]:
+def look(
+    conn: Connection, judged: Iterable[Judged], *, blind: Collection[Rule] = ()
+) -> tuple[int, int]:
     """Open and close what is to be; return how many of each. The caller's transaction.
 
-    Of looks at the same time, one opens an alert, and one closes it.
+    By the rules in `blind` nothing could be judged. Of looks at the same time, one opens an alert,
+    and one closes it.
     """
     at = conn.scalars(select(db_now())).one()
     opened = closed = 0
-    for move in moves(judged, _open(conn), closed=_closed(conn), at=at):
+    for move in moves(judged, _open(conn), closed=_closed(conn), at=at, blind=blind):
         has_opened, has_closed = _do(conn, move)
         opened, closed = opened + has_opened, closed + has_closed
     return opened, closed
@@ -157,10 +160,12 @@ def _opened(conn: Connection, judged: Judged) -> bool:
 
 
 def _has_closed(conn: Connection, move: Closes) -> bool:
+    # No sooner than it opened, though a clock was set back since.
+    closed_at = case((alerts.c.opened_at > db_now(), alerts.c.opened_at), else_=db_now())
     done = conn.execute(
         update(alerts)
         .where(alerts.c.id == move.id, alerts.c.closed_at.is_(None))
-        .values(value=move.value, closed_at=db_now(), seen_at=db_now())
+        .values(value=move.value, closed_at=closed_at, seen_at=db_now())
     ).rowcount
     if done:
         _tell(conn, move.id, _LAST, EventKind.ALERT_CLOSED)

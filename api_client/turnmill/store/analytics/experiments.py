@@ -28,7 +28,7 @@ from turnmill.store.trial_records import (
     NewExperiment,
 )
 from turnmill.store.types import db_now, insert_into
-from turnmill.store.vaults import plain
+from turnmill.store.vaults import plain, plain_or_none
 
 _SAME = ("template", "version", "provider", "model", "share")
 
@@ -66,6 +66,13 @@ def get(conn: Connection, experiment: UUID | str) -> ExperimentRecord:
     if row is None:
         raise ExperimentNotFound()
     return read_one(row, _record)
+
+
+def seen(conn: Connection, experiment_id: UUID) -> tuple[ExperimentRecord, bool]:
+    """Return an experiment, and whether its settings can be opened here: else it has none."""
+    row = conn.execute(select(experiments).where(experiments.c.id == experiment_id)).one()
+    settings = plain_or_none(row.settings)
+    return _with(row, settings or {}), settings is not None
 
 
 def find(
@@ -154,9 +161,9 @@ def result(conn: Connection, experiment: ExperimentRecord) -> ExperimentResult:
         user.score += float(row.score)
     costs = {arm: conn.scalars(_cost(experiment.id, arm)).one() for arm in Arm}
 
-    def compared(total: str, of: str) -> Any:
+    def compared(total: str, of: str, within: tuple[float, float] | None = None) -> Any:
         sides = ([_cluster(one, total, of) for one in users[arm].values()] for arm in Arm)
-        return between(*sides)
+        return between(*sides, within=within)
 
     return ExperimentResult(
         experiment=experiment,
@@ -164,9 +171,9 @@ def result(conn: Connection, experiment: ExperimentRecord) -> ExperimentResult:
         other=_figures(Arm.OTHER, users, versions, costs),
         cost_usd=compared("cost", "priced"),
         latency_seconds=compared("seconds", "answered"),
-        failures=compared("failed", "turns"),
+        failures=compared("failed", "turns", within=(0, 1)),
         turns=compared("turns", "sessions"),
-        feedback=compared("score", "rated"),
+        feedback=compared("score", "rated", within=(-1, 1)),
     )
 
 
@@ -268,5 +275,9 @@ def _one(which: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def _record(row: Row[Any]) -> ExperimentRecord:
+    return _with(row, plain(row.settings))
+
+
+def _with(row: Row[Any], settings: Any) -> ExperimentRecord:
     said = {name: getattr(row, name) for name in ExperimentRecord.__dataclass_fields__}
-    return ExperimentRecord(**said | {"settings": plain(row.settings)})
+    return ExperimentRecord(**said | {"settings": settings})

@@ -13,6 +13,7 @@ from turnmill.store.schema.trial_tables import session_arms
 from turnmill.store.trial_records import ExperimentRecord, ExperimentResult, Finding
 
 _MOST = 20
+_NOT_OPEN = "settings that cannot be opened here"
 #: Of more, adding up takes longer than somebody waits for a page: a command has the result.
 MOST_SESSIONS = 5_000
 
@@ -46,11 +47,13 @@ def experiments_in(conn: Connection, window: Window) -> list[ComparedLine]:
     )
     newest = experiment_rows.c.id.desc()
     ids = conn.scalars(select(experiment_rows.c.id).where(*ran).order_by(newest).limit(_MOST))
-    found = [experiments.get(conn, one) for one in ids.all()]
-    return [_experiment(conn, one) for one in found]
+    found = [experiments.seen(conn, one) for one in ids.all()]
+    return [_experiment(conn, one, one.settings if told else None) for one, told in found]
 
 
-def _experiment(conn: Connection, one: ExperimentRecord) -> ComparedLine:
+def _experiment(
+    conn: Connection, one: ExperimentRecord, settings: Mapping[str, object] | None
+) -> ComparedLine:
     mine = select(session_arms.c.session_id).where(session_arms.c.experiment_id == one.id)
     many = conn.execute(mine.limit(1).offset(MOST_SESSIONS)).first() is not None
     result = None if many else experiments.result(conn, one)
@@ -59,7 +62,7 @@ def _experiment(conn: Connection, one: ExperimentRecord) -> ComparedLine:
     return ComparedLine(
         name=one.name,
         before=one.template,
-        after=_set_up(", ".join(said for said in (version, model) if said), one.settings),
+        after=_set_up(", ".join(said for said in (version, model) if said), settings),
         turns=0 if result is None else result.other.turns,
         users=0 if result is None else result.other.users,
         figures=[] if result is None else list(_measured(_differences(result))),
@@ -75,7 +78,9 @@ def _differences(result: ExperimentResult) -> Mapping[str, Difference]:
     }
 
 
-def _set_up(what: str, settings: Mapping[str, object]) -> str:
+def _set_up(what: str, settings: Mapping[str, object] | None) -> str:
+    if settings is None:
+        return f"{what}, {_NOT_OPEN}" if what else _NOT_OPEN
     said = [what, *(f"{name} = {value}" for name, value in sorted(settings.items()))]
     return ", ".join(one for one in said if one)
 

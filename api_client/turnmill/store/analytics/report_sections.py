@@ -22,6 +22,7 @@ from turnmill.domain.analytics.report_data import (
 )
 from turnmill.domain.analytics.suggesting.findings import Finding, SuggestionRule
 from turnmill.domain.analytics.windows import Window
+from turnmill.domain.errors import DataKeyMissing, SealBroken
 from turnmill.store.analytics import feedback as said
 from turnmill.store.analytics import suggestions, topics
 from turnmill.store.analytics.behaviours import BehaviourCluster
@@ -76,9 +77,15 @@ def read(
 ) -> Sections:
     """Read them, by the slots of the window; with `thorough` all turns of it are looked at."""
     missing: dict[Section, str] = {}
-    about = _topics(conn)
-    if about is None:
-        missing[Section.TOPICS] = "Topics were not looked for yet: the extra analytics finds them."
+    about = None
+    try:
+        about = _topics(conn)
+        if about is None:
+            missing[Section.TOPICS] = (
+                "Topics were not looked for yet: the extra analytics finds them."
+            )
+    except (DataKeyMissing, SealBroken):  # a report is of figures: it needs no key
+        missing[Section.TOPICS] = "Words of topics are encrypted, and cannot be opened here."
     drawn = None if thorough else draw(conn, window, slots)
     found, clusters = suggestions.with_behaviours(conn, window, drawn=drawn)
     return Sections(

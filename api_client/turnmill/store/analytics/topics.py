@@ -32,7 +32,7 @@ from turnmill.store.rules.sealing import sealed_of_house
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.schema.topic_tables import session_topics, topic_runs, topics
 from turnmill.store.types import id_text, insert_into
-from turnmill.store.vaults import plain
+from turnmill.store.vaults import plain, plain_or_none
 
 _SEEN = sessions.c.status != SessionStatus.DELETED
 _ROWS_AT_ONCE = 100
@@ -97,7 +97,8 @@ class SessionTopic:
     """What one session is mostly about."""
 
     id: int
-    words: tuple[str, ...] = field(repr=False)  #: empty: of fewer than five users
+    #: empty: of fewer than five users, or they cannot be opened here
+    words: tuple[str, ...] = field(repr=False)
     share: float  #: of what its user has said there, from 0 to 1
     sessions: int  #: 1; of a user, so many of his sessions are about it
 
@@ -320,7 +321,7 @@ def _theirs(conn: Connection, which: ColumnElement[bool]) -> list[SessionTopic]:
     return [
         SessionTopic(
             id=row.id,
-            words=tuple(word for word, _ in _words(row.words)[:_SHOWN]),
+            words=tuple(word for word, _ in _words(plain_or_none(row.words))[:_SHOWN]),
             share=float(row.share),
             sessions=row.sessions,
         )

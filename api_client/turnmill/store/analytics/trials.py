@@ -33,7 +33,7 @@ from turnmill.store.trial_records import (
     TrialSummary,
 )
 from turnmill.store.types import db_now
-from turnmill.store.vaults import plain
+from turnmill.store.vaults import plain, plain_or_none
 
 _PAGE = 200
 _SAME = ("provider", "model", "judge", "template", "max_cost_usd")
@@ -212,24 +212,28 @@ def findings(conn: Connection, *, since: datetime | None = None) -> list[Finding
     query = select(trials).where(trials.c.state == TrialState.DONE)
     if since is not None:
         query = query.where(trials.c.ended_at >= since)
-    rows = conn.execute(query.order_by(trials.c.ended_at.desc()).limit(1000))
-    return [
-        Finding(
-            trial_id=one.id,
-            name=one.name,
-            provider=one.provider,
-            model=one.model,
-            settings=one.settings,
-            template=one.template,
-            judge=one.judge,
-            since=one.since,
-            ended_at=one.ended_at,
-            summary=summary_in(one.outcome),
-            models_before=one.outcome.get(MODELS_BEFORE),
-        )
-        for one in readable(rows, record_of)
-        if one.outcome is not None and one.ended_at is not None
-    ]
+    ended = query.where(trials.c.ended_at.is_not(None)).order_by(trials.c.ended_at.desc())
+    found = readable(conn.execute(ended.limit(1000)), _finding)
+    return [one for one in found if one is not None]
+
+
+def _finding(row: Row[Any]) -> Finding | None:
+    outcome = plain(row.outcome)
+    if outcome is None:
+        return None
+    return Finding(
+        trial_id=row.id,
+        name=row.name,
+        provider=row.provider,
+        model=row.model,
+        settings=plain_or_none(row.settings),
+        template=row.template,
+        judge=row.judge,
+        since=row.since,
+        ended_at=row.ended_at,
+        summary=summary_in(outcome),
+        models_before=outcome.get(MODELS_BEFORE),
+    )
 
 
 def record_of(row: Row[Any]) -> TrialRecord:

@@ -14,7 +14,8 @@ from turnmill.store.trial_records import Finding
 def read(conn: Connection, window: Window) -> list[Tried]:
     """Return trials that ended in the window, whose turns all had asked one model.
 
-    What they have shown counts when their lines are gone, too.
+    What they have shown counts when their lines are gone, too. One whose settings cannot be opened
+    here is left out: nobody could be told what was tried.
     """
     found = [one for one in trials.findings(conn, since=window.since) if _counts(one, window)]
     before = _before(conn, found)
@@ -23,7 +24,8 @@ def read(conn: Connection, window: Window) -> list[Tried]:
 
 def _counts(one: Finding, window: Window) -> bool:
     # A cosine is no share: what is the same by it, only whoever made the function knows.
-    return one.ended_at < window.until and not one.judge.startswith("embedding:")
+    is_told = one.settings is not None and one.ended_at < window.until
+    return is_told and not one.judge.startswith("embedding:")
 
 
 def _before(conn: Connection, found: Sequence[Finding]) -> dict[UUID, Sequence[str]]:
@@ -42,7 +44,7 @@ def _tried(one: Finding, before: str) -> Tried:
         name=one.name,
         before=before,
         after=f"{one.provider}/{one.model}",
-        settings=one.settings,
+        settings=one.settings or {},
         template=one.template,
         asked=shown.asked,
         failed=shown.failed,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -58,7 +58,14 @@ class _Past:
     costs: Series
 
 
-def judged(conn: Connection, bounds: AlertBounds) -> list[Judged]:
+class Looked(NamedTuple):
+    """What a look has found."""
+
+    judged: list[Judged]
+    blind: frozenset[Rule]  #: of these nothing could be seen: there are no figures by now
+
+
+def judged(conn: Connection, bounds: AlertBounds) -> Looked:
     """Return what is to be said of everything that is watched. Reads only."""
     now = conn.scalars(select(db_now())).one()
     watched = set(Rule) - bounds.off
@@ -69,7 +76,7 @@ def judged(conn: Connection, bounds: AlertBounds) -> list[Judged]:
         found += _accounts(conn, bounds)
     past = _past(conn, now) if watched & _OF_FIGURES else None
     if past is None:
-        return found
+        return Looked(found, frozenset(watched & _OF_FIGURES))
     if Rule.COST in watched:
         cost = judge_cost(past.costs, until=past.until, bounds=bounds)
         found += [] if cost is None else [cost]
@@ -79,7 +86,7 @@ def judged(conn: Connection, bounds: AlertBounds) -> list[Judged]:
         found += _caches(conn, past.until, bounds)
     if Rule.BUDGET in watched:
         found += _budgets(conn, now, past, bounds)
-    return found
+    return Looked(found, frozenset())
 
 
 def _past(conn: Connection, now: datetime) -> _Past | None:

@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, case, func, select, tuple_, union, update
 
+from turnmill.domain.analytics.windows import moments_of
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL
 from turnmill.domain.voice import SPEAK, TRANSCRIBE
@@ -85,7 +86,7 @@ def paid_calls(
     limit: int,
 ) -> Sequence[PaidCall]:
     """Return the next calls that began from the first day to the last, in UTC, by their places."""
-    start, end = (datetime.combine(day, time.min, tzinfo=UTC) for day in (first, last))
+    start, end = moments_of(first, last)
     used = func.coalesce(attempts.c.input_tokens + attempts.c.output_tokens, 1) > 0
     place = tuple_(attempts.c.turn_id, attempts.c.fence)
     query = (
@@ -99,7 +100,7 @@ def paid_calls(
         )
         .join(turns, turns.c.id == attempts.c.turn_id)
         .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(attempts.c.started_at >= start, attempts.c.started_at < end + timedelta(days=1))
+        .where(attempts.c.started_at >= start, attempts.c.started_at <= end)
         # What was heard, or spoken, is paid for by what tokens do not tell.
         .where(attempts.c.ended_at.is_not(None), used, attempts.c.kind.not_in((TRANSCRIBE, SPEAK)))
         .order_by(attempts.c.turn_id, attempts.c.fence)
@@ -190,14 +191,14 @@ def _unreached(conn: Connection, changed: Sequence[Priced]) -> int:
 
 def days_unreached(conn: Connection, *, first: date, last: date) -> Sequence[date]:
     """Return the UTC days of these that have figures of calls whose rows are gone: they stay."""
-    start, end = (datetime.combine(day, time.min, tzinfo=UTC) for day in (first, last))
-    within = (rollups_gone.c.slot >= start, rollups_gone.c.slot < end + timedelta(days=1))
+    start, end = moments_of(first, last)
+    within = (rollups_gone.c.slot >= start, rollups_gone.c.slot <= end)
     days = select(db_day(rollups_gone.c.slot).label("day")).where(
         *within, rollups_gone.c.attempts > 0
     )
     before = select(db_day(rollups.c.slot)).where(
         rollups.c.slot >= start,
-        rollups.c.slot < end + timedelta(days=1),
+        rollups.c.slot <= end,
         rollups.c.attempts > 0,
         rollups.c.slot < select(rollup_state.c.first_slot).scalar_subquery(),
     )

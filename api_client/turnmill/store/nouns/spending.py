@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from turnmill.domain.analytics.windows import moments_of
 from turnmill.store.rules.spending import SUMS, Day, of_provider, spent_by_day
 from turnmill.store.schema.rollup_tables import spent_gone
 from turnmill.store.schema.tables import attempts
@@ -43,9 +44,9 @@ def spent(conn: Connection, *, provider: str, first: date, last: date) -> Sequen
 
 
 def _rows(conn: Connection, provider: str, first: date, last: date) -> Iterator[Any]:
-    start, end = (datetime.combine(day, time.min, tzinfo=UTC) for day in (first, last))
+    start, end = moments_of(first, last)
     ended = attempts.c.ended_at
-    standing = (of_provider == provider, ended >= start, ended < end + timedelta(days=1))
+    standing = (of_provider == provider, ended >= start, ended <= end)
     yield from conn.execute(spent_by_day(*standing)).mappings()
     gone = spent_gone.c
     days = (gone.provider == provider, gone.day >= first, gone.day <= last)
