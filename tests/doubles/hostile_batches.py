@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.doubles.anthropic_batches import AnthropicBatchesDouble, result_of
+from tests.doubles.batch_desk import DeskBatch, Fate
 from tests.doubles.openai_batches import OpenAIBatchesDouble
 from tests.doubles.vendor_double import VendorDouble
 
@@ -33,6 +34,13 @@ class Hostile(VendorDouble):
     def lines_of(self, ref: str) -> Lines | None:
         """Return the whole results."""
         raise NotImplementedError
+
+    def have_old(self, n: int) -> None:
+        """Let there be so many batches of a week ago, that are nobody's here."""
+        for one in range(n):
+            begun = time.monotonic() - 7 * 86_400
+            old = DeskBatch(id=f"old_{one}", lines=(), fate=Fate(), tokens=0, begun=begun)
+            self.desk.batches[old.id] = old
 
     def middlewares(self) -> list[Any]:
         @web.middleware

@@ -228,3 +228,14 @@ async def test_a_batch_that_has_ended_and_counts_nothing_yet_is_looked_at_again(
     batch = stage.submit(20)
     await stage.polled(within=_WITHIN)
     check_once(stage, batch, 20)
+
+
+async def test_a_batch_that_was_begun_unheard_is_found_in_a_list_that_begins_with_the_oldest(
+    stage: Stage,
+) -> None:
+    stage.double.have_old(120)
+    stage.double.desk.lists_oldest_first = True
+    stage.double.answers_begin = _UNHEARD["a failure"]
+    batch = stage.submit(3)
+    await stage.polled(within=_WITHIN)
+    check_once(stage, batch, 3)
