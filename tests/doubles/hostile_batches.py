@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.doubles.anthropic_batches import AnthropicBatchesDouble, result_of
-from tests.doubles.batch_desk import DeskBatch, Fate
+from tests.doubles.batch_desk import BatchDesk, DeskBatch, Fate
 from tests.doubles.openai_batches import OpenAIBatchesDouble
 from tests.doubles.vendor_double import VendorDouble
 
@@ -30,6 +30,7 @@ class Hostile(VendorDouble):
     answers_begin: Callable[[], web.Response] | None = None  #: what is said of the next batch begun
     ahead = timedelta(0)  #: how far the vendor's clock is ahead of ours
     readings = 0
+    desk: BatchDesk
 
     def lines_of(self, ref: str) -> Lines | None:
         """Return the whole results."""
