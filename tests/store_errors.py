@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import NoReturn
+from zoneinfo import ZoneInfoNotFoundError
 
 from turnmill.domain.errors import AccessDenied, SchemaOutOfDate, StoreError, StoreFull
 
@@ -13,6 +14,7 @@ PASSING = (
     StoreFull(),
     MemoryError(),
     OSError(24, "Too many open files"),
+    ZoneInfoNotFoundError("Asia/Kolkata"),
 )
 
 
