@@ -23,12 +23,14 @@ from turnmill.store.nouns.batch_ends import tell_ends
 from turnmill.store.nouns.batch_pauses import IN_A_ROW
 from turnmill.store.rules import wanted
 from turnmill.store.schema.event_tables import events
-from turnmill.store.schema.tables import batches, turns
+from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.sync.batches import Batch
 from turnmill_worker.process.tending import tend_batches
 from turnmill_worker.turn.batched import stop_failing
 
 Make = Callable[[int], Batch]
+
+pytestmark = pytest.mark.usefixtures("sound")
 
 
 @pytest.fixture
@@ -361,6 +363,21 @@ def test_a_line_fails_with_the_first_of_its_messages_and_runs_again_from_there(
     tend_batches(store)
     assert (batch.counts.states, batch.counts.state) == ({S: 1}, BatchState.COMPLETED)
     assert batch.counts.cost_usd == Decimal("0.75")
+
+
+def test_each_message_behind_one_that_failed_counts_as_failed_until_it_runs_again(
+    store: Database, tmp_path: Path
+) -> None:
+    def failed() -> int:
+        with store.begin() as conn:
+            return conn.scalars(select(sessions.c.turns_failed)).one()
+
+    batch = several(store, tmp_path, messages=4)
+    end(store, of_line(store, batch)[0], F, "refused")
+    tend_batches(store)
+    assert failed() == 4
+    assert batch.retry_failed() == 4
+    assert failed() == 0
 
 
 def test_a_paused_batch_of_which_nothing_is_left_has_ended(store: Database, made: Make) -> None:

@@ -27,6 +27,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane, SessionStatus
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
+from turnmill.store.line.accept_many import accept_many
 from turnmill.store.nouns import schedules, sessions, turns
 from turnmill.store.schedule_records import NewSchedule, Schedule
 from turnmill.store.schema.schedule_tables import schedules as table
@@ -374,14 +375,14 @@ def test_schedules_that_stay_due_for_want_of_a_key_keep_no_other_from_its_run(
     for n in range(3):
         set_back(store, create(store, keyless, key=f"{n}"), hours=2)
     set_back(store, create(store, other), hours=1)
-    real = schedules.accept_many
+    real = accept_many
 
-    def accept_many(conn: Any, turns: Any) -> Any:
+    def accept(conn: Any, turns: Any) -> Any:
         if turns[0][0] == keyless:
             raise DataKeyMissing
         return real(conn, turns)
 
-    monkeypatch.setattr(schedules, "accept_many", accept_many)
+    monkeypatch.setattr(schedules, "accept_many", accept)
     monkeypatch.setattr(scheduling, "_AT_ONCE", 2)
     for _ in range(100):
         make_runs(store)
