@@ -370,7 +370,7 @@ def test_each_message_behind_one_that_failed_counts_as_failed_until_it_runs_agai
 ) -> None:
     def failed() -> int:
         with store.begin() as conn:
-            return conn.scalars(select(sessions.c.turns_failed)).one()
+            return int(conn.scalars(select(sessions.c.turns_failed)).one())
 
     batch = several(store, tmp_path, messages=4)
     end(store, of_line(store, batch)[0], F, "refused")
