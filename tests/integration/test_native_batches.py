@@ -137,25 +137,6 @@ async def test_lines_that_a_vendor_lost_refused_or_broke_go_into_the_next_shard(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("on_leftover", ["next", "live"])
-async def test_failed_lines_run_again_as_what_was_not_run_does(
-    stage: Stage, on_leftover: str
-) -> None:
-    stage.double.desk.fates.append(Fate(of_line=lambda n: "bad_request" if n % 2 else ""))
-    batch = stage.submit(6, turns_each=2, on_leftover=on_leftover)
-    await stage.polled()
-    before = states(stage.database, batch)
-    assert before["succeeded"] == 6  # three of the first wave, and of the second
-    stage.tended(batch)
-    with Client(database_url=stage.url) as client:
-        assert client.batches.get(batch).retry_failed() == 6
-    await stage.polled()
-    found = states(stage.database, batch)
-    assert found == ({"succeeded": 12} if on_leftover == "next" else {"succeeded": 6, "queued": 6})
-    with stage.database.single() as conn:
-        assert violations(conn) == []
-
-
 async def test_a_line_that_breaks_each_time_is_dead_after_its_attempts(stage: Stage) -> None:
     stage.double.desk.fates.extend(Fate(of_line=lambda _: "server_error") for _ in range(9))
     batch = stage.submit(2, on_leftover="next")
