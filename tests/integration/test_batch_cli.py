@@ -160,7 +160,7 @@ def test_a_list_says_how_many_lines_wait_for_a_budget(
         for claim in steps.take(store, result.turn_id):
             wait = {"waits_for": "budget", "delay": timedelta(minutes=1)}
             steps.end(store, claim, TurnState.QUEUED, **wait)
-    assert "running, 3 waiting for a budget" in run("batch", "ls").stdout
+    assert "running, 3 await budget" in run("batch", "ls").stdout
     assert line_of(run("batch", "ls", "--json"))["waiting_for_budget"] == 3
 
 

@@ -93,7 +93,7 @@ def _row(batch: Batch) -> tuple[object, ...]:
     one = batch.record
     state = f"{one.state}: {one.paused_because}" if one.paused_because else f"{one.state}"
     if one.waiting_for_budget:
-        state += f", {one.waiting_for_budget:,} waiting for a budget"
+        state += f", {one.waiting_for_budget:,} await budget"
     return (one.id, one.name, state, one.total, f"{one.created_at:%Y-%m-%d %H:%M}")
 
 
