@@ -64,6 +64,7 @@ class BatchDesk:
         self.takes = takes
         self.window = window
         self.lists_after = 0.0  #: seconds until a batch is seen in a list
+        self.lists_oldest_first = False
         self.fates: deque[Fate] = deque()
         self.batches: dict[str, DeskBatch] = {}
         self.paid: Counter[str] = Counter()  #: lines that were answered, by their custom ids
@@ -94,12 +95,12 @@ class BatchDesk:
         return batch
 
     def listed(self) -> list[DeskBatch]:
-        """Return those that are seen in a list, the newest first."""
+        """Return those that are seen in a list, in its order."""
         seen = time.monotonic() - self.lists_after
         found = [one for one in self.batches.values() if one.begun <= seen]
         for one in found:
             self.find(one.id)
-        return found[::-1]
+        return found if self.lists_oldest_first else found[::-1]
 
     def cancel(self, batch: DeskBatch) -> None:
         """Let no further line be run: of an open batch one half had been."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from threading import Timer
@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests import rows
+from tests import rows, steps
 from tests.batch_clients import batches_of
+from tests.budgeting import bound
 from turnmill.cli import waiting
 from turnmill.cli.commands.analytics import command as analytics
 from turnmill.cli.commands.batch import command as batch
@@ -147,6 +148,20 @@ def test_batches_are_listed_newest_first(run: Run, jobs_file: Path) -> None:
         run("batch", "submit", str(jobs_file), "--name", name)
     names = [json.loads(line)["name"] for line in run("batch", "ls", "--json").stdout.splitlines()]
     assert names == ["two", "one"]
+
+
+def test_a_list_says_how_many_lines_wait_for_a_budget(
+    run: Run, jobs_file: Path, store: Database
+) -> None:
+    run("batch", "submit", str(jobs_file), "--name", "b")
+    bound(store, "1")
+    for result in batches_of(store).get("b").iter_results():
+        assert result.turn_id is not None
+        for claim in steps.take(store, result.turn_id):
+            wait = {"waits_for": "budget", "delay": timedelta(minutes=1)}
+            steps.end(store, claim, TurnState.QUEUED, **wait)
+    assert "running, 3 await budget" in run("batch", "ls").stdout
+    assert line_of(run("batch", "ls", "--json"))["waiting_for_budget"] == 3
 
 
 def test_an_unknown_batch_is_not_found(run: Run) -> None:

@@ -285,5 +285,7 @@ async def test_lines_that_wait_for_a_budget_keep_no_later_line_of_others_from_it
             break
     with Client(database_url=stage.url) as client:
         counts = client.batches.get(batch).counts
+        listed = client.batches.list()
     assert (counts.waiting_for_budget, counts.states, counts.staged) == (9, {"waiting": 10}, 11)
+    assert [one.record.waiting_for_budget for one in listed] == [9]
     assert sum(one.total for one in stage.double.desk.batches.values()) == 1

@@ -192,3 +192,50 @@ async def test_a_key_that_is_revoked_while_a_batch_runs_loses_nothing(stage: Sta
         assert client.accounts.open(provider=stage.name) == 1  # it is closed for all
     await stage.polled(within=_WITHIN)
     check_once(stage, batch, 3)
+
+
+async def test_a_batch_that_its_vendor_does_not_know_for_a_while_is_asked_for_again(
+    stage: Stage,
+) -> None:
+    stage.double.unknown = 3  # as with a key of another project, or right after it was begun
+    batch = stage.submit(20)
+    await stage.polled(within=_WITHIN)
+    check_once(stage, batch, 20)
+
+
+async def test_a_batch_that_is_known_again_before_it_has_ended_is_waited_for(stage: Stage) -> None:
+    stage.double.desk.takes = 1.0
+    stage.double.unknown = 2
+    batch = stage.submit(20)
+    await stage.polled(within=_WITHIN)
+    check_once(stage, batch, 20)
+
+
+async def test_a_batch_that_was_deleted_at_its_vendor_runs_by_itself_in_the_end(
+    stage: Stage,
+) -> None:
+    stage.double.unknown = 1_000
+    batch = stage.submit(4)
+    await stage.polled(within=_LONG)
+    assert states(stage.database, batch) == {"retrying": 4}
+    assert {one[0] for one in shard_states(stage.database, batch)} == {"done"}
+
+
+async def test_a_batch_that_has_ended_and_counts_nothing_yet_is_looked_at_again(
+    stage: Stage,
+) -> None:
+    stage.double.unnamed = stage.double.uncounted = 3
+    batch = stage.submit(20)
+    await stage.polled(within=_WITHIN)
+    check_once(stage, batch, 20)
+
+
+async def test_a_batch_that_was_begun_unheard_is_found_in_a_list_that_begins_with_the_oldest(
+    stage: Stage,
+) -> None:
+    stage.double.have_old(120)
+    stage.double.desk.lists_oldest_first = True
+    stage.double.answers_begin = _UNHEARD["a failure"]
+    batch = stage.submit(3)
+    await stage.polled(within=_WITHIN)
+    check_once(stage, batch, 3)

@@ -7,13 +7,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, insert
 
 from tests.conftest import fresh_database
 from tests.integration.explaining import plan_of, undone
 from turnmill.domain.ids import BatchId, TurnId
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
+from turnmill.store.nouns import batches
 from turnmill.store.postgres import batching
+from turnmill.store.schema.budget_tables import budgets
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 PARKED, PAGE, PAGES_OF_ONE = 4_000, 50, 12
@@ -21,8 +24,8 @@ BATCH = BatchId(UUID(md5(b"b", usedforsecurity=False).hexdigest()))
 #: Turns of one batch, all parked, whose ids rise with their numbers.
 _PARKED = f"""
 WITH batch AS (
-    INSERT INTO turnmill.batches (id, name, content_hash, state)
-    VALUES (md5('b')::uuid, 'b', '', 'running')
+    INSERT INTO turnmill.batches (id, name, content_hash, state, mode)
+    VALUES (md5('b')::uuid, 'b', '', 'running', 'native')
 ), line AS (
     SELECT n, md5('s' || n)::uuid AS id, lpad(to_hex(n), 32, '0')::uuid AS turn_id
     FROM generate_series(1, {PARKED}) AS n
@@ -97,3 +100,16 @@ def test_whoever_plans_once_for_all_pages_enters_the_same_index(
     assert "ix_turns_in_batch" in plan
     assert "Seq Scan" not in plan
     assert "pk_turns" not in plan
+
+
+def test_a_list_of_batches_reads_turns_only_where_anybody_has_a_budget(parked: Database) -> None:
+    plan = plan_of(parked, batches.find)
+    assert plan.pages < 10
+
+    def bound(conn: Connection) -> None:
+        whose = {"scope": "user", "name": "ada", "period": "month", "timezone": "UTC"}
+        says = {"limit_usd": 1, "on_exceeded": "wait", "warn_at": []}
+        conn.execute(insert(budgets).values(id=new_id(), **whose, **says))
+
+    plan = plan_of(parked, batches.find, before=bound)
+    assert "turns" not in plan.scanned

@@ -2,6 +2,7 @@
 
 from tests.mutants.breaking import Mutant
 from tests.mutants.mutants import MUTANTS as OF_THE_PROTOCOL
+from tests.mutants.of_batches import OF_BATCHES
 from tests.mutants.of_budgets import OF_BUDGETS
 from tests.mutants.of_fairness import OF_FAIRNESS
 from tests.mutants.of_fallback import OF_FALLBACK
@@ -11,6 +12,7 @@ from tests.mutants.of_steps import OF_STEPS
 
 MUTANTS: dict[str, Mutant] = {
     **OF_THE_PROTOCOL,
+    **OF_BATCHES,
     **OF_BUDGETS,
     **OF_FAIRNESS,
     **OF_FALLBACK,

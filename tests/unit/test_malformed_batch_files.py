@@ -1,5 +1,6 @@
 """Files that are no batch files: each is refused with the right lines and codes, whole."""
 
+import bz2
 import gzip
 import json
 from pathlib import Path
@@ -238,6 +239,14 @@ TABLES: dict[str, tuple[str, bytes, list[tuple[int, str]]]] = {
         _CSV.replace(b"b,hi", b"b,h\xff").replace(b"d,hi", b"d,\xe9"),
         [(2, NO_JSON), (4, NO_JSON)],
     ),
+    "CSV without a column of texts": ("jobs.csv", b"user_id,prompt\nada,hi\n", []),
+    "CSV without a head": ("jobs.csv", b"ada,hi\nada,ho\n", []),
+    "a workbook": ("jobs.xlsx", b"PK\x03\x04" + b"\0" * 99, [(1, NO_JSON)]),
+    "a workbook that is called CSV": ("jobs.csv", b"PK\x03\x04" + b"\0" * 99, [(1, NO_JSON)]),
+    "Parquet that is called lines": ("jobs.jsonl", b"PAR1\n\nPAR1", [(1, NO_JSON)]),
+    "lines packed by bzip2": ("jobs.jsonl.bz2", bz2.compress(GOOD % 1), [(1, NO_JSON)]),
+    "an array in one line": ("jobs.json", b"[" + (GOOD % 1).strip() + b"]", [(1, NO_JSON)]),
+    "an array in many lines": ("jobs.json", b"[\n" + GOOD % 1 + b"]\n", [(1, NO_JSON)]),
     "CSV in UTF-16": ("jobs.csv", _CSV.decode().encode("utf-16"), [(1, NO_JSON)]),
     "CSV in UTF-16 without a mark": ("jobs.csv", _CSV.decode().encode("utf-16-le"), [(1, NO_JSON)]),
     "packed CSV that is broken off": ("jobs.csv.gz", gzip.compress(_CSV)[:-8], [(5, NO_JSON)]),

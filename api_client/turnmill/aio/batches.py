@@ -341,7 +341,7 @@ class AsyncBatch:
     async def retry_failed(self) -> int:
         """Run failed and dead turns again, and return how many; those of archived sessions stay.
 
-        MoveRefused where the batch was cancelled, or has expired.
+        By themselves, or as `on_leftover` says. MoveRefused where it was cancelled, or has expired.
         """
         await self._executor.run(batch_states.mark_running_again(self.id))
         moved = await self._in_pages(batches.retry_page)

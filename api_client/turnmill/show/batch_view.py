@@ -91,14 +91,20 @@ def _mode_row(one: ModeEstimate) -> tuple[object, ...]:
 
 def _row(batch: Batch) -> tuple[object, ...]:
     one = batch.record
-    state = f"{one.state}: {one.paused_because}" if one.paused_because else one.state
+    state = f"{one.state}: {one.paused_because}" if one.paused_because else f"{one.state}"
+    if one.waiting_for_budget:
+        state += f", {one.waiting_for_budget:,} await budget"
     return (one.id, one.name, state, one.total, f"{one.created_at:%Y-%m-%d %H:%M}")
+
+
+def _listed(batch: Batch) -> dict[str, Any]:
+    return as_document(batch) | dict(fields(batch.record, "waiting_for_budget"))
 
 
 BATCHES: Listing[Batch] = Listing(
     columns=("id", "name", "state", "lines", "created"),
     row=_row,
-    document=as_document,
+    document=_listed,
     numbers=("lines",),
     spare=("state", "lines", "created"),
 )

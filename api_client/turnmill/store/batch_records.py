@@ -38,6 +38,8 @@ class BatchRecord:
     ended_at: datetime | None
     cancelled_at: datetime | None
     purged_at: datetime | None  #: its time was over, and its lines went; None: they are there
+    #: lines that no budget had room for, of one in a list; None: not looked at, as `counts` does
+    waiting_for_budget: int | None = None
 
 
 class StagedLine(NamedTuple):

@@ -157,12 +157,15 @@ def test_lines_that_no_budget_has_room_for_are_counted_apart(store: Database, ba
             reason = "budget" if n else "limit"
             steps.end(store, claim, TurnState.QUEUED, waits_for=reason, delay=timedelta(minutes=1))
 
+    def listed() -> list[int | None]:
+        return [one.record.waiting_for_budget for one in batches_of(store).list()]
+
     lines = Counter(one.session_id for one in of(store, batch))
     own = {session for session, turns in lines.items() if turns == 1}
     wait(for_budget=3)
-    assert batch.counts.waiting_for_budget == 0  # there is none any more
+    assert (batch.counts.waiting_for_budget, listed()) == (0, [0])  # there is none any more
     bound(store, "1")
     counts = batch.counts
-    assert counts.waiting_for_budget == 3
+    assert (counts.waiting_for_budget, listed()) == (3, [3])
     assert counts.states == {TurnState.QUEUED: LINES}
     assert said_of(counts) == ["3 waiting for a budget"]

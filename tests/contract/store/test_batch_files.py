@@ -238,6 +238,26 @@ def test_a_csv_has_a_field_in_each_column_that_is_named_for_one(
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("of-excel.csv", "custom_id;prompt;user_id\r\n1;Hi, you;ada\r\n"),
+        ("of-excel.csv", '"custom_id";"prompt";"user_id"\r\n"1";"Hi, you";"ada"\r\n'),
+        ("said.csv", "sep=;\r\ncustom_id;prompt;user_id\r\n1;Hi, you;ada\r\n"),
+        ("tabs.csv", "custom_id\tprompt\tuser_id\n1\tHi, you\tada\n"),
+        ("tabs.tsv.gz", "\n\ncustom_id\tprompt\tnote, if any\tuser_id\n1\tHi, you\t\tada\n"),
+    ],
+)
+def test_columns_are_separated_by_what_makes_most_of_the_head(
+    store: Database, batches: Batches, tmp_path: Path, name: str, text: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text, newline="")
+    batch = batches.create(path, columns={"text": "prompt"})
+    assert [one.custom_id for one in batch.iter_results()] == ["1"]
+    assert said_in(store, session_of(store, batch, 0).id) == [("user", "Hi, you")]
+
+
+@pytest.mark.parametrize(
     ("text", "problems"),
     [
         ("text\nhi\n", [(1, "missing_required_parameter")]),

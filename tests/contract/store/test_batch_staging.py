@@ -12,6 +12,7 @@ from tests import rows, steps
 from tests.batch_clients import batches_of
 from tests.batch_files import Write, hello, writing
 from tests.budgeting import bound
+from tests.store_errors import PASSING, raising
 from turnmill.domain.errors import (
     Conflict,
     InvalidBatchFile,
@@ -286,3 +287,22 @@ def test_a_line_of_which_no_turn_can_be_made_is_passed_over(
     make_turns(store)
     found = [(one.state, one.error_code) for one in batch.iter_results()]
     assert found == [("succeeded", None), ("failed", "unstorable"), ("queued", None)]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+def test_what_ails_the_store_or_the_machine_costs_no_line(
+    store: Database,
+    batches: Batches,
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+        batch = batches.create(write(*map(hello, range(3))))
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_feeding, "start_many", raising(error))
+        assert make_turns(store) == []
+    assert (batch.counts.staged, batch.counts.dropped) == (2, 0)
+    make_turns(store)
+    assert batch.counts.states == {TurnState.QUEUED: 3}

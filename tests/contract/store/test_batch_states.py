@@ -30,6 +30,8 @@ from turnmill_worker.turn.batched import stop_failing
 
 Make = Callable[[int], Batch]
 
+pytestmark = pytest.mark.usefixtures("sound")
+
 
 @pytest.fixture
 def made(store: Database, tmp_path: Path) -> Make:
@@ -327,40 +329,6 @@ def test_a_batch_whose_turns_wait_for_somebody_elses_budget_is_not_stopped_for_i
     steps.end(store, claim, TurnState.QUEUED, waits_for=FOR_BUDGET)
     tend_batches(store)
     assert (batch.counts.state, batch.counts.paused_because) == (BatchState.RUNNING, None)
-
-
-def several(store: Database, tmp_path: Path, *, messages: int) -> Batch:
-    said = [{"role": "user", "content": f"{n}"} for n in range(messages)]
-    path = tmp_path / "talk.jsonl"
-    path.write_text(json.dumps({"user_id": "ada", "messages": said}) + "\n")
-    return batches_of(store).create(path)
-
-
-def of_line(store: Database, batch: Batch) -> Sequence[Any]:
-    with store.begin() as conn:
-        mine = select(turns.c.id).where(turns.c.batch_id == batch.id)
-        return conn.scalars(mine.order_by(turns.c.seq)).all()
-
-
-def test_a_line_fails_with_the_first_of_its_messages_and_runs_again_from_there(
-    store: Database, tmp_path: Path
-) -> None:
-    batch = several(store, tmp_path, messages=3)
-    first, second, third = of_line(store, batch)
-    rows.run(store, first)
-    end(store, second, F, "refused")
-    assert steps.take_due(store) == []
-    tend_batches(store)
-    assert steps.state(store, third) == "failed"
-    (result,) = batch.iter_results()
-    assert (result.state, result.error_code) == ("failed", "refused")
-    assert (batch.counts.states, batch.counts.codes) == ({F: 1}, {"refused": 1})
-    assert batch.retry_failed() == 2
-    for turn in (second, third):
-        rows.run(store, turn)
-    tend_batches(store)
-    assert (batch.counts.states, batch.counts.state) == ({S: 1}, BatchState.COMPLETED)
-    assert batch.counts.cost_usd == Decimal("0.75")
 
 
 def test_a_paused_batch_of_which_nothing_is_left_has_ended(store: Database, made: Make) -> None:

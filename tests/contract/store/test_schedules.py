@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import update
 
 from tests import rows, steps
+from tests.store_errors import PASSING, raising
 from turnmill.domain.content import Text
 from turnmill.domain.crons import Missed
 from turnmill.domain.errors import (
     Conflict,
+    DataKeyMissing,
     InvalidInput,
     MoveRefused,
     ScheduleNotFound,
@@ -25,12 +27,14 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane, SessionStatus
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
+from turnmill.store.line.accept_many import accept_many
 from turnmill.store.nouns import schedules, sessions, turns
 from turnmill.store.schedule_records import NewSchedule, Schedule
 from turnmill.store.schema.schedule_tables import schedules as table
 from turnmill.store.turn_records import TurnRecord
 from turnmill.store.upkeep.retention import archive_idle
 from turnmill.store.upkeep.standstill import broken_schedules
+from turnmill_worker.process import scheduling
 from turnmill_worker.process.scheduling import make_runs
 
 HOUR = timedelta(hours=1)
@@ -349,3 +353,38 @@ def test_a_session_has_a_bound_of_schedules(
         create(store, session)
     with pytest.raises(MoveRefused):
         create(store, session)
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+def test_what_ails_the_store_or_the_machine_pauses_no_schedule(
+    store: Database, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    made = create(store, rows.start(store))
+    set_back(store, made, hours=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(schedules, "accept_many", raising(error))
+        assert make_runs(store) == []
+    assert not get(store, made).paused
+    assert len(make_runs(store)) == 1
+
+
+def test_schedules_that_stay_due_for_want_of_a_key_keep_no_other_from_its_run(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyless, other = rows.start(store), rows.start(store)
+    for n in range(3):
+        set_back(store, create(store, keyless, key=f"{n}"), hours=2)
+    set_back(store, create(store, other), hours=1)
+    real = accept_many
+
+    def accept(conn: Any, turns: Any) -> Any:
+        if turns[0][0] == keyless:
+            raise DataKeyMissing
+        return real(conn, turns)
+
+    monkeypatch.setattr(schedules, "accept_many", accept)
+    monkeypatch.setattr(scheduling, "_AT_ONCE", 2)
+    for _ in range(100):
+        make_runs(store)
+    assert len(turns_of(store, other)) == 1
+    assert turns_of(store, keyless) == []

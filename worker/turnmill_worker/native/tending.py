@@ -215,20 +215,23 @@ class Tending:
         if is_unwanted and shard.status != "cancelling":
             await batches.cancel(shard.ref)
             shard = await self._noted(shard, status="cancelling")
+        ended = {} if shard.ended_at else {"ended_at": db_now()}
         try:
             found = await batches.look(shard.ref)
         except Rejected as error:
             if error.error_code not in _GONE:
                 raise
-            # Somebody has deleted it there: nobody will ever know what it said.
+            # It may run on, and be paid for: not seen yet, or not with this key. Or it was deleted.
+            shard = await self._noted(shard, status="gone", **ended)
+            if shard.ended_ago < self._pace.unread:
+                raise
             found = VendorBatch(ref=shard.ref, status="gone", is_over=True)
         if not found.is_over:
             status = "cancelling" if is_unwanted else found.status
             pause = self._pace.until_next_look(shard.begun_ago)
-            return await self._note(shard, due_in=pause, status=status, tries=0)
+            return await self._note(shard, due_in=pause, status=status, tries=0, ended_at=None)
         if found.error_code and not found.outputs:
             return await self._failed_whole(shard, batch, found)
-        ended = {} if shard.ended_at else {"ended_at": db_now()}
         shard = await self._noted(shard, status=found.status, outputs=list(found.outputs), **ended)
         return await self._take(shard, batches, batch, found)
 
@@ -244,14 +247,14 @@ class Tending:
         try:
             async with Ahead(take) as ahead:
                 await batches.read(found, ahead.take)
-            if len(had) < found.results:
+            if len(had) < found.least_results:
                 raise NotSent(_CUT)
         except (NotSent, Rejected) as error:
             # What was taken stays; what is missing would be paid twice if it were asked again now.
             is_lost = error.error_code in _GONE | UNREADABLE | {_CUT}
             if not is_lost or shard.ended_ago < self._pace.unread:
                 raise
-        word = found.status if found.status in ("expired", "cancelled") else "line_missing"
+        word = found.status if found.is_cut_short else "line_missing"
         await self._taking.left(batch, shard, NotSent(f"batch_{word}"))
         return await self._noted(shard, state=ShardState.TAKEN, tries=0)
 
@@ -329,8 +332,7 @@ class Tending:
             raise Outrun
         if shard.stored:
             with suppress(ProviderError):
-                batches = self._saying.batches_of(shard.provider)
-                await batches.clear(None, stored=[shard.stored])
+                await self._saying.batches_of(shard.provider).clear(None, stored=[shard.stored])
         return None
 
     async def _failed(self, shard: Shard, error: ProviderError) -> None:

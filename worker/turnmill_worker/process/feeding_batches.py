@@ -19,6 +19,7 @@ from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.nouns import batch_feeding
 from turnmill.store.records import Head
+from turnmill_worker.process.row_faults import is_of_row
 
 logger = logging.getLogger("turnmill.batches")
 
@@ -53,6 +54,9 @@ def _feed(database: Database, batch_id: BatchId, heads: list[Head], *, limit: in
     except Exception as error:  # noqa: BLE001
         # One that cannot be fed must not be in the way of the others.
         code = error.code if isinstance(error, TurnmillError) else type(error).__name__
+        if not is_of_row(error):
+            logger.warning("a batch is not fed: %s; trying again", code)
+            return False
         logger.error(
             "a batch is not fed: %s",
             code,

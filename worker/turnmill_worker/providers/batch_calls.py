@@ -35,7 +35,7 @@ class _Page(Generic[T]):
     """What a vendor lists at once."""
 
     found: list[T] = field(repr=False)
-    oldest: datetime | None
+    oldest: datetime | None  #: all that follow are older; None: nobody knows
     last: str = field(repr=False)  #: what the next page begins behind; "": there is none
 
 
@@ -138,9 +138,17 @@ def path_of(path: str, ref: str) -> str:
 
 def _page_of(payload: Mapping[str, Any], read_one: Callable[[Mapping[str, Any]], T]) -> _Page[T]:
     listed = listed_in(payload)
-    oldest = moment(listed[-1].get("created_at")) if listed else None
-    has_more = bool(listed) and payload.get("has_more") is True
-    last = name(listed[-1].get("id")) if has_more else ""
+    has_more = payload.get("has_more") is True
+    last = name(listed[-1].get("id")) if has_more and listed else ""
     if has_more and not last:
         raise Unreadable
-    return _Page([read_one(one) for one in listed], oldest, last)
+    return _Page([read_one(one) for one in listed], _oldest_of(listed), last)
+
+
+def _oldest_of(listed: Sequence[Mapping[str, Any]]) -> datetime | None:
+    """Return since when the last one is there; None: newer ones may follow, as far as is told."""
+    moments = [moment(one.get("created_at")) for one in listed]
+    told = [one for one in moments if one is not None]
+    if len(told) < len(moments) or told != sorted(told, reverse=True):
+        return None
+    return told[-1] if told and told[0] > told[-1] else None

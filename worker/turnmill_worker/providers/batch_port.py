@@ -17,6 +17,9 @@ UNSUPPORTED = "batches_unsupported"
 #: Bytes of the lines of one shard: the vendors take more, but a worker holds them while it sends.
 SHARD_BYTES = 24_000_000
 
+#: How a batch has ended of which no line need have come to anything.
+_CUT_SHORT = frozenset({"cancelled", "expired"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardBounds:
@@ -51,6 +54,16 @@ class VendorBatch:
     outputs: Sequence[str] = field(default=(), repr=False)  #: where results can be read
     stored: str = field(default="", repr=False)  #: the file that it was made of
     created_at: datetime | None = None
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Tell whether it has ended before all of its lines were run."""
+        return self.status in _CUT_SHORT
+
+    @property
+    def least_results(self) -> int:
+        """Return how many lines came to something: of one that was run to its end, not none."""
+        return self.results or int(not self.is_cut_short)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

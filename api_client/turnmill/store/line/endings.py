@@ -25,6 +25,7 @@ from turnmill.wire import SETTLED_CHANNEL
 
 #: So many ids stand in a notice, which may have 8,000 bytes.
 _TOLD = 200
+_FAILED = (TurnState.DEAD, TurnState.FAILED)
 
 
 def end_turns(conn: Connection, state: TurnState, *which: ColumnElement[bool]) -> Moved:
@@ -54,9 +55,9 @@ def move_turns(
     again = [TurnId(row.id) for row in rows if row.state == TurnState.RETRYING]
     if again and is_wanted(conn, EventKind.RETRYING):
         write_events(conn, again, EventKind.RETRYING)
-    dead = [SessionId(row.session_id) for row in final if row.state == TurnState.DEAD]
-    if dead:
-        paused = note_failures(conn, dead)
+    failed = Counter(SessionId(row.session_id) for row in final if row.state in _FAILED)
+    if failed:
+        paused = note_failures(conn, failed)
         write_session_events(conn, paused, EventKind.PAUSED)
     counts = Counter({SessionId(row.session_id): 0 for row in rows})
     counts.update(SessionId(row.session_id) for row in final)

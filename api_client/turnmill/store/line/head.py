@@ -51,11 +51,8 @@ def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
     and count as failed no more). The caller's
     transaction holds the sessions' locks and has moved the turns in an earlier statement.
     """
-    by_count: defaultdict[int, list[SessionId]] = defaultdict(list)
-    for session_id, count in ended.items():
-        by_count[count].append(session_id)
     heads: list[Head] = []
-    for count, ids in by_count.items():
+    for count, ids in _by_count(ended).items():
         rows = conn.execute(
             update(sessions)
             .where(sessions.c.id.in_(ids))
@@ -78,26 +75,33 @@ def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
     return heads
 
 
-def note_failures(conn: Connection, session_ids: Collection[SessionId]) -> list[SessionId]:
-    """Count one more failed turn in each session, and pause those that want to be paused by it.
+def note_failures(conn: Connection, failed: Mapping[SessionId, int]) -> list[SessionId]:
+    """Count so many more failed turns in each session, and pause those that want that of one.
 
     Return those that were paused. Before `move_lines`, which then knows that a paused session has
     no head to announce. The caller's transaction holds the sessions.
     """
-    mine = sessions.c.id.in_(session_ids)
     pausing = conn.scalars(
         select(sessions.c.id).where(
-            mine,
+            sessions.c.id.in_(failed),
             sessions.c.on_failure == OnFailure.PAUSE,
             sessions.c.status == SessionStatus.ACTIVE,
         )
     ).all()
-    conn.execute(
-        update(sessions)
-        .where(mine)
-        .values(turns_failed=sessions.c.turns_failed + 1, status=status_after_failure())
-    )
+    for count, ids in _by_count(failed).items():
+        conn.execute(
+            update(sessions)
+            .where(sessions.c.id.in_(ids))
+            .values(turns_failed=sessions.c.turns_failed + count, status=status_after_failure())
+        )
     return [SessionId(one) for one in pausing]
+
+
+def _by_count(counts: Mapping[SessionId, int]) -> Mapping[int, list[SessionId]]:
+    found: defaultdict[int, list[SessionId]] = defaultdict(list)
+    for session_id, count in counts.items():
+        found[count].append(session_id)
+    return found
 
 
 def status_after_failure() -> Any:

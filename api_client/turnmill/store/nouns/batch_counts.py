@@ -5,7 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select, union_all
 
 from turnmill.domain.batches import OVER, BatchMode, BatchState
 from turnmill.domain.closing import TIER
@@ -56,6 +56,24 @@ def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
         **(_held(conn, batch_id) if any(row.what == "shard" for row in rows) else {}),
     )
     return _standing_at(found, row_state)
+
+
+def waiting_for_budget() -> ColumnElement[int]:
+    """Return how many lines of each batch of a list wait for a budget, as a column of it.
+
+    Of one that has ended, or where nobody has a budget, no turn is read.
+    """
+
+    def counted(*, is_native: bool) -> ColumnElement[int]:
+        which = _for_budget(turns.c.batch_id == batches.c.id, is_native=is_native)
+        first, second = (select(func.count(turns.c.batch_line)).where(one) for one in which)
+        return first.scalar_subquery() + second.scalar_subquery()
+
+    return case(
+        (or_(batches.c.ended_at.is_not(None), ~_any_budget()), 0),
+        (batches.c.mode == BatchMode.NATIVE, counted(is_native=True)),
+        else_=counted(is_native=False),
+    )
 
 
 def ended_as(*, succeeded: int, lines: int) -> BatchState:
@@ -125,32 +143,41 @@ def _counted(batch_id: BatchId, *, is_native: bool) -> Any:
     lines = (literal(_FOR_BUDGET), literal(""), literal(""), func.count(turns.c.batch_line))
     for_budget = (
         select(*lines, *nothing).where(one)
-        for one in (_put_off(batch_id), _has_no_room(batch_id, is_native=is_native))
+        for one in _for_budget(turns.c.batch_id == batch_id, is_native=is_native)
     )
     return union_all(ended, unfinished, shards, *for_budget)
 
 
-def _put_off(batch_id: BatchId) -> ColumnElement[bool]:
+def _for_budget(mine: ColumnElement[bool], *, is_native: bool) -> list[ColumnElement[bool]]:
+    """Return which turns wait for a budget, in parts that are counted one by one."""
+    return [_put_off(mine), _has_no_room(mine, is_native=is_native)]
+
+
+def _put_off(mine: ColumnElement[bool]) -> ColumnElement[bool]:
     """Return which turns no shard takes for want of money: rows of what is parked are read."""
     return and_(
-        *(turns.c.batch_id == batch_id, turns.c.state == TurnState.WAITING),
+        *(mine, turns.c.state == TurnState.WAITING),
         *(turns.c.waits_for == IN_BATCH, turns.c.native_ref == ""),
         turns.c.parked_until > db_asof(),
     )
 
 
-def _has_no_room(batch_id: BatchId, *, is_native: bool) -> ColumnElement[bool]:
+def _has_no_room(mine: ColumnElement[bool], *, is_native: bool) -> ColumnElement[bool]:
     """Return which turns a worker has put off so: rows of what runs call by call are read.
 
     Where nobody has a budget, none. What stands at a vendor is waiting, and is not read.
     """
     elsewhere = {TurnState.RUNNING, *({TurnState.WAITING} if is_native else ())}
     return and_(
-        *(turns.c.batch_id == batch_id, turns.c.batch_id.is_not(None)),
+        *(mine, turns.c.batch_id.is_not(None)),
         turns.c.state.in_(sorted(UNFINISHED - elsewhere)),
         turns.c.waits_for == FOR_BUDGET,
-        select(budgets.c.id).exists(),
+        _any_budget(),
     )
+
+
+def _any_budget() -> ColumnElement[bool]:
+    return select(budgets.c.id).exists()
 
 
 def _held(conn: Connection, batch_id: BatchId) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
-from turnmill.domain.batches import OVER, BatchState
+from turnmill.domain.batches import OVER, BatchMode, BatchState
 from turnmill.domain.errors import BatchPurged, MoveRefused, UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
@@ -25,7 +25,8 @@ from turnmill.store.nouns.batch_waves import failed_before
 from turnmill.store.nouns.batches import locked
 from turnmill.store.nouns.budgets import bound_batch
 from turnmill.store.nouns.turns import retry
-from turnmill.store.records import Head, Moved
+from turnmill.store.postgres.batching import park
+from turnmill.store.records import Accepted, Head, Moved
 from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
@@ -162,8 +163,9 @@ def retry_page(
 ) -> Page | None:
     """Run failed and dead turns after that line again, each as `turns.retry` would.
 
-    Those of archived sessions, and those of which no content is left, stay as they are. None means
-    that there is none left.
+    Where that is how lines go on that were not run, in the next batch of their vendor's. Those of
+    archived sessions, and those of which no content is left, stay as they are. None means that
+    there is none left.
     """
     found = _page(conn, batch_id, _again(), after_line=after_line, limit=limit)
     if not found:
@@ -180,7 +182,13 @@ def retry_page(
     ).all()
     for turn_id in rest:
         with suppress(UnreadableRow):  # it stays as it is; the others run
-            heads += _retry(conn, TurnId(turn_id), new_id=new_id)
+            accepted = retry(conn, TurnId(turn_id), new_id=TurnId(new_id()))
+            ids.append(accepted.turn_id)
+            if accepted.announce:
+                heads.append(_head(accepted))
+    if _asks_its_vendor(conn, batch_id):
+        park(conn, [TurnId(one) for one in ids])
+        heads = []
     return Page(last_line=found[-1].batch_line, moved=again.turns + len(rest), heads=heads)
 
 
@@ -231,8 +239,12 @@ def _queue_again(conn: Connection, ids: Sequence[UUID]) -> Moved:
     return queue_again(conn, turns.c.id.in_(ids), turns.c.state.in_(_RETRYABLE), ~later_started)
 
 
-def _retry(conn: Connection, turn_id: TurnId, *, new_id: Callable[[], UUID]) -> list[Head]:
-    accepted = retry(conn, turn_id, new_id=TurnId(new_id()))
-    if not accepted.announce:
-        return []
-    return [Head(turn_id=accepted.turn_id, session_id=accepted.session_id, lane=Lane.BULK)]
+def _asks_its_vendor(conn: Connection, batch_id: BatchId) -> bool:
+    """Tell whether what is asked again goes into the next batch of the vendor's."""
+    native = (batches.c.mode == BatchMode.NATIVE, batches.c.on_leftover == "next")
+    found = select(batches.c.id).where(batches.c.id == batch_id, *native)
+    return conn.execute(found).first() is not None
+
+
+def _head(accepted: Accepted) -> Head:
+    return Head(turn_id=accepted.turn_id, session_id=accepted.session_id, lane=Lane.BULK)

@@ -12,6 +12,7 @@ from turnmill.domain.ids import BatchId, SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.batch_records import BatchRecord
 from turnmill.store.nouns.batch_counts import counts as counts
+from turnmill.store.nouns.batch_counts import waiting_for_budget
 from turnmill.store.readable import readable
 from turnmill.store.rules.sealing import settings_of
 from turnmill.store.schema.batch_tables import batch_lines
@@ -70,11 +71,15 @@ def get(conn: Connection, batch: BatchId | str) -> BatchRecord:
 
 
 def find(conn: Connection, *, after: BatchId | None = None, limit: int = 100) -> list[BatchRecord]:
-    """Return up to `limit` batches, newest first; `after` is the last id of the page before."""
-    query = select(batches).order_by(batches.c.id.desc()).limit(limit)
+    """Return up to `limit` batches, newest first; `after` is the last id of the page before.
+
+    With how many lines of each wait for a budget.
+    """
+    query = select(batches, waiting_for_budget().label("waiting_for_budget"))
     if after is not None:
         query = query.where(batches.c.id < after)
-    return list(readable(conn.execute(query), record_of))
+    found = conn.execute(query.order_by(batches.c.id.desc()).limit(limit))
+    return list(readable(found, record_of))
 
 
 def locked(conn: Connection, batch_id: BatchId) -> BatchRecord:
@@ -113,7 +118,9 @@ def record_of(row: Row[Any], *, opens: bool = True) -> BatchRecord:
 
     Settings that cannot be opened raise, or, where it `opens` nothing, do so when looked into.
     """
-    said = {name: getattr(row, name) for name in BatchRecord.__dataclass_fields__}
+    said: dict[str, Any] = {
+        name: getattr(row, name, None) for name in BatchRecord.__dataclass_fields__
+    }
     said |= {"state": BatchState(row.state), "mode": BatchMode(row.mode)}
     said |= {"settings": plain(row.settings) if opens else closed(row.settings)}
     return BatchRecord(**said)

@@ -49,6 +49,7 @@ class BatchFile:
         if form not in (None, *FORMATS):
             raise InvalidInput(f"format must be one of {', '.join(FORMATS)}", hint='format="csv"')
         suffix = self.source.suffix.removeprefix(".")
+        suffix = "csv" if suffix == "tsv" else suffix
         self.form = form or (suffix if suffix in FORMATS else JSON_LINES)
         if by_column and self.form == JSON_LINES:
             raise InvalidInput("columns are those of a table", hint="a .csv or .parquet file")

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +21,17 @@ _LABEL_LENGTH = 150
 _GZIP = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_OTHERS = (
+    (b"PK\x03\x04", "a ZIP archive, or a workbook of Excel's, which is one: save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "a workbook of an old Excel's: save it as CSV"),
+    (b"PAR1", 'Parquet: format="parquet", or a name that ends so'),
+    (b"BZh", "packed by bzip2: unpack it, or pack it by gzip"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd: unpack it, or pack it by gzip"),
+    (b"\xfd7zXZ", "packed by xz: unpack it, or pack it by gzip"),
+)
+#: A file of JSON, as programs write it that know of no lines.
+_ARRAY = re.compile(rb"\s*\[\s*(\{|$)")
+_NOT_LINES = "this is one JSON array: write each of its objects on a line of its own"
 _PIECE = 1 << 16
 _UNREADABLE = "its path, and who may read it"
 _BYTES = 'open it for bytes: open("jobs.jsonl", "rb")'
@@ -158,8 +170,8 @@ def lines_of(file: BinaryIO, *, most: int) -> Iterator[Numbered]:
             number += 1
             if number == 1:
                 content = content.removeprefix(BOM)
-                if content.startswith(_UTF_16) or b"\0" in content[:4]:
-                    yield 1, Refused(NO_JSON, "this is no UTF-8, but UTF-16 or UTF-32")
+                if what := something_else(content) or (_ARRAY.match(content) and _NOT_LINES):
+                    yield 1, Refused(NO_JSON, what)
                     return
             if len(content.rstrip(b"\r\n")) > most:
                 _skip(file, content)
@@ -168,6 +180,13 @@ def lines_of(file: BinaryIO, *, most: int) -> Iterator[Numbered]:
                 yield number, content
     except BROKEN:
         yield number + 1, Refused(NO_JSON, "the file is packed, and broken from here on")
+
+
+def something_else(first: bytes) -> str:
+    """Return what a file is that begins so, where it is no text that could be read; "": it is."""
+    if first.startswith(_UTF_16) or b"\0" in first[:4]:
+        return "this is no UTF-8, but UTF-16 or UTF-32"
+    return next((f"this is {what}" for magic, what in _OTHERS if first.startswith(magic)), "")
 
 
 def _skip(file: BinaryIO, content: bytes) -> None:

@@ -1,19 +1,24 @@
 """Batch files that are tables: CSV, and Parquet with its extra."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
+from itertools import chain
 from typing import Any, BinaryIO
 
 from turnmill.domain.bounds import STATEMENT_BYTES
 from turnmill.domain.errors import InvalidBatchFile, InvalidInput, MissingExtra
 from turnmill.verbs.batch_files.problems import NO_JSON, TOO_LONG, WRONG_VALUE, Refused
-from turnmill.verbs.batch_files.sources import BOM, BROKEN
+from turnmill.verbs.batch_files.sources import BOM, BROKEN, something_else
 from turnmill.verbs.batch_files.strict_json import value_in
 
 #: A row's number, from 1, and what it says, or why it cannot be read.
 Row = tuple[int, Mapping[str, Any] | Refused]
 
 CSV, PARQUET = ".csv", ".parquet"
+#: The usual one first.
+_SEPARATORS = (",", ";", "\t")
+_SAYS_SEPARATOR = re.compile(r"sep=([,;\t|])\r?\n?")
 _MOST_COLUMNS = 1000
 _OF_PARQUET = 1000  #: rows that are read at once
 
@@ -41,11 +46,16 @@ def columns_given(value: object) -> dict[str, str]:
 def csv_rows(file: BinaryIO, by_column: Mapping[str, str], *, most: int) -> Iterator[Row]:
     """Yield the rows of a CSV with a head line; their numbers count rows, not lines."""
     csv.field_size_limit(most)
-    rows = csv.reader(_lines_of(file, most=most), strict=True)
+    lines = _lines_of(file, most=most)
     number = 0
     try:
+        first = next((line for line in lines if not line.isspace()), "")
+        if what := something_else(first.encode(errors="surrogateescape")):
+            yield 1, Refused(NO_JSON, what)
+            return
+        rows = _rows(first, lines, {*KNOWN, *by_column})
         head = next((row for row in rows if _says_anything(row)), [])
-        if refused := _unreadable(head, also="\0"):
+        if refused := _unreadable(head):
             yield 1, refused
             return
         names = _fields(head, by_column)
@@ -58,6 +68,20 @@ def csv_rows(file: BinaryIO, by_column: Mapping[str, str], *, most: int) -> Iter
         yield number + 1, Refused(code, f"no CSV: {_reason(error)}")
     except BROKEN:
         yield number + 1, Refused(NO_JSON, "the file is packed, and broken from here on")
+
+
+def _rows(first: str, others: Iterator[str], wanted: Set[str]) -> Iterator[list[str]]:
+    """Return the rows of a CSV, whatever its columns are separated by: that says most of its head.
+
+    Programs write a semicolon where a comma stands in numbers, and Excel says it in a line before.
+    """
+    if said := _SAYS_SEPARATOR.fullmatch(first):
+        return csv.reader(others, delimiter=said[1], strict=True)
+
+    def found(separator: str) -> int:
+        return sum(cell.strip('"') in wanted for cell in first.rstrip("\r\n").split(separator))
+
+    return csv.reader(chain([first], others), delimiter=max(_SEPARATORS, key=found), strict=True)
 
 
 def _lines_of(file: BinaryIO, *, most: int) -> Iterator[str]:
@@ -80,12 +104,10 @@ def _says_anything(row: Sequence[str]) -> bool:
     return any(cell and not cell.isspace() for cell in row)
 
 
-def _unreadable(cells: Sequence[str], *, also: str = "") -> Refused | None:
+def _unreadable(cells: Sequence[str]) -> Refused | None:
     """Return why these are no texts: bytes that are none are escaped, as nothing else can be."""
     if any(not one.isascii() and not _is_text(one) for one in cells):
         return Refused(NO_JSON, "no UTF-8")
-    if also and any(also in one for one in cells):
-        return Refused(NO_JSON, "this is no UTF-8, but UTF-16 or UTF-32")
     return None
 
 
@@ -197,6 +219,11 @@ def _fields(columns: list[str], by_column: Mapping[str, str]) -> list[str]:
     named = [one for one in found if one]
     if len(set(named)) < len(named):
         raise InvalidBatchFile("a column stands twice in the head of the file")
+    if _SAID.isdisjoint(named):
+        raise InvalidBatchFile(
+            "none of its columns is text, or messages",
+            hint="--column text=NAME says which one it is; the first row is the head",
+        )
     return found
 
 
@@ -204,6 +231,8 @@ def _fields(columns: list[str], by_column: Mapping[str, str]) -> list[str]:
 OF_JSON = frozenset(
     {"messages", "conversations", "conversation", "settings", "metadata", "fallback"}
 )
+#: One of these says what is asked.
+_SAID = frozenset({"text", "messages", "conversations", "conversation"})
 _NAMES = frozenset({"custom_id", "user_id", "session"})
 KNOWN = OF_JSON | _NAMES | {"text", "provider", "model", "system_prompt"}
 
