@@ -299,7 +299,8 @@ class OpenAIDouble(VendorDouble):
         number = next(self._numbers)
         text, _ = outcome_of(outcome, self.says(body) or echo(list(items)))
         incomplete = {"length": "max_output_tokens", "content_filter": "content_filter"}
-        failed = outcome.removeprefix("failed:") if outcome.startswith("failed:") else None
+        how, _, code = outcome.partition(":")  # of what was "spent" the tokens are told
+        failed = code if how in ("failed", "spent") else None
         status = "failed" if failed else "incomplete" if outcome in incomplete else "completed"
         reason = {"reason": incomplete[outcome]} if outcome in incomplete else None
         return {
@@ -322,7 +323,7 @@ class OpenAIDouble(VendorDouble):
             "tool_choice": "auto",
             "tools": [],
             "top_p": 1.0,
-            "usage": None if failed or outcome == "no_usage" else usage_of(),
+            "usage": None if how == "failed" or outcome == "no_usage" else usage_of(),
         }
 
 

@@ -155,6 +155,11 @@ class Done:
         return replace(self, parts=with_text(self.parts, text))
 
 
+def used_by(error: ProviderError) -> Done | None:
+    """Return what a call has used that came to nothing; None where nobody has counted it."""
+    return error.used if isinstance(error.used, Done) else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """The provider works in the background; ask again with `check`."""

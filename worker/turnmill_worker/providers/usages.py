@@ -7,12 +7,13 @@ what was thought. Anthropic's input contains neither; some servers' output leave
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from turnmill_worker.providers.port import Usage
+from turnmill_worker.providers.port import Done, Usage
 from turnmill_worker.providers.untrusted import (
     count,
     count_if_any,
     mapping,
     mappings,
+    name,
     text,
     tier,
     total,
@@ -103,6 +104,16 @@ def said_in(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     return ({name: answer[name] for name in _TOLD if answer.get(name) is not None},)
 
 
+def used_at_openai(answer: Mapping[str, Any]) -> Done | None:
+    """Return what an answer has used that is no reply; None where it does not say."""
+    return _used(answer, of_openai)
+
+
+def used_at_anthropic(answer: Mapping[str, Any]) -> Done | None:
+    """Return the same of Anthropic's."""
+    return _used(answer, of_anthropic)
+
+
 #: How a call's usage is read again from what was kept of it, by provider.
 _AGAIN: Mapping[str, Callable[[Mapping[str, Any]], Usage]] = {
     "openai": of_openai,
@@ -114,6 +125,12 @@ def read_again(provider: str, said: Sequence[Mapping[str, Any]]) -> list[tuple[s
     """Return the model and usage of each call of an attempt; nothing where it cannot be read."""
     read = _AGAIN.get(provider)
     return [] if read is None else [(text(one.get("model")), read(one)) for one in said]
+
+
+def _used(answer: Mapping[str, Any], usage_of: Callable[[Mapping[str, Any]], Usage]) -> Done | None:
+    if not mapping(answer.get("usage")):
+        return None
+    return Done(text="", usage=usage_of(answer), model=name(answer.get("model")))
 
 
 def _is_used(model: Mapping[str, Any]) -> bool:
