@@ -53,9 +53,12 @@ class Prices:
             return cost, self._source(claim.provider, model, usage.service_tier)
         standard = replace(usage, service_tier="")
         cost = cost_of(lambda: self.price(claim.provider, model, standard))
-        if cost is None:
+        tokens = replace(standard, searches=0, file_searches=0, containers=0)
+        halved = cost_of(lambda: self.price(claim.provider, model, tokens))
+        if cost is None or halved is None:
             return None, ""
-        return cost / 2, f"{self._source(claim.provider, model, '')} @batch"
+        # What is charged by the piece is no cheaper.
+        return cost - halved / 2, f"{self._source(claim.provider, model, '')} @batch"
 
     def _source(self, provider: str, model: str, tier: str) -> str:
         return attempted("a price list", lambda: self.source(provider, model, tier)) or ""
