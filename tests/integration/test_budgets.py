@@ -168,6 +168,31 @@ def test_a_try_that_failed_at_its_vendor_is_charged_with_what_that_has_counted(
     assert (found.reserved_usd, found.estimated_usd) == (Decimal(0), Decimal(0))
 
 
+@pytest.mark.parametrize(
+    ("fault", "is_paid"), [("spent:invalid_prompt", True), ("failed:invalid_prompt", False)]
+)
+def test_work_in_the_background_that_failed_is_charged_with_what_was_counted(
+    client: Client, monkeypatch: pytest.MonkeyPatch, fault: str, *, is_paid: bool
+) -> None:
+    with vendor_at_hand(monkeypatch) as vendor:
+        client.budgets.set(user_id="ada", limit_usd=100)
+        session = client.sessions.create(
+            user_id="ada", provider="openai", model="gpt-5-mini", settings={"background": True}
+        )
+        vendor.double.meet(fault)
+        turn = client.send(session, "hello")
+        assert code_of(turn) == "invalid_prompt"
+    found = client.budgets.get(user_id="ada")
+    cost = client.turns.get(turn.id).record.cost_usd
+    assert found.reserved_usd == found.estimated_usd == 0
+    if is_paid:
+        assert found.spent_usd == cost > 0
+        assert client.turns.get(turn.id).record.input_tokens == 1423
+    else:
+        assert not found.spent_usd and not cost
+        assert not client.turns.get(turn.id).record.input_tokens
+
+
 def test_each_target_is_reserved_for_at_its_own_price(client: Client) -> None:
     client.budgets.set(user_id="ada", limit_usd=3 * CALL)
     session = a_session(client, fallback=["mock/dear"])

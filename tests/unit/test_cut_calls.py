@@ -223,7 +223,7 @@ async def test_a_call_that_the_vendor_never_executed_has_used_nothing(error: Exc
         (Absent(), True),
         (Unknowable(), False),
         (Failed(error=Rejected("no", used=USED)), True),
-        (Failed(error=Rejected("no")), False),
+        (Failed(error=Rejected("no")), True),
     ],
 )
 async def test_only_a_question_that_finds_out_takes_an_estimate_back(

@@ -59,7 +59,7 @@ def settlement(
         cost_usd=cost_usd,
         priced_by=priced_by or None,
         estimated=usage is not None and answered is None,
-        counts_again=claim.estimated and (answered is not None or verdict.outcome == "absent"),
+        counts_again=claim.estimated and verdict.tells,
         provider_ms=provider_ms,
         kept=_kept(claim, verdict),
         waits_for=verdict.waits_for,
