@@ -177,6 +177,24 @@ async def test_a_summary_that_cannot_be_had_now_is_asked_for_again_with_its_turn
     assert asked.paid()[-2:] == [True, False]
 
 
+@pytest.mark.parametrize("asked", ["responses"], indirect=True)
+async def test_a_summary_that_failed_is_booked_as_it_was_counted(asked: Asked) -> None:
+    asked.double.window = 5_000
+    asked.double.meet("ok", "spent:invalid_prompt")
+    last = await asked.turn("summarise")
+    assert last.state is TurnState.SUCCEEDED
+    kept = asked.books.compactions[-1]
+    assert (kept.kind, kept.input_tokens) == (CompactionKind.TRUNCATE, 1423)
+    assert kept.cost_usd
+    asked.books.settled.clear()
+    asked.books.compactions.clear()
+    asked.double.meet("ok", "spent:server_error")
+    last = await asked.turn("summarise")
+    assert last.state is TurnState.SUCCEEDED
+    first = asked.books.settled[0]
+    assert (first.state, first.input_tokens) == (TurnState.RETRYING, 1423)
+
+
 async def test_work_in_the_background_that_was_too_long_is_begun_again_with_less(
     openai: OpenAIProvider, openai_double: OpenAIDouble
 ) -> None:

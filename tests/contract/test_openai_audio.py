@@ -13,10 +13,17 @@ from tests.doubles.openai_audio import AudioDouble
 from tests.doubles.openai_requests import KEY
 from tests.sounds import mp3, wav
 from turnmill.domain.content import Audio, Message, Text
-from turnmill.domain.errors import MaybeSent, ProviderError, RateLimited, Rejected
+from turnmill.domain.errors import (
+    FilesQuotaExceeded,
+    MaybeSent,
+    ProviderError,
+    RateLimited,
+    Rejected,
+)
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill_worker.providers.openai.audio import OpenAISpeaker, OpenAITranscriber
-from turnmill_worker.providers.port import Done, Request
+from turnmill_worker.providers.openai.spoken import pieces_of
+from turnmill_worker.providers.port import Done, Request, used_by
 from turnmill_worker.providers.voice_prices import VoicePrices
 from turnmill_worker.providers.voices import Hearing, Speaking
 
@@ -246,6 +253,46 @@ async def test_a_long_reply_is_spoken_in_pieces_that_are_one_sound(
 async def test_a_piece_that_is_refused_leaves_no_half_of_a_speech(vendor: AudioDouble) -> None:
     vendor.meet("ok", "rate_limited")
     assert isinstance(await refused(speak("It is far. " * 1000, Kept())), RateLimited)
+
+
+@pytest.mark.parametrize("model", ["tts-1", "gpt-4o-mini-tts"])
+async def test_pieces_before_one_that_is_refused_are_paid_for(
+    vendor: AudioDouble, model: str
+) -> None:
+    vendor.meet("ok", "ok", "rate_limited")
+    used = used_by(await refused(speak("It is far. " * 1000, Kept(), model=model)))
+    assert used is not None
+    first, second, _ = pieces_of("It is far. " * 1000, most=4096)
+    tokens = sum(Decimal(len(one) // 4 + 1) * Decimal("0.6") + 600 for one in (first, second))
+    cost = {"tts-1": Decimal(len(first + second) * 15), "gpt-4o-mini-tts": tokens}[model]
+    assert PRICES.price("openai", used.model, used.usage) == cost / 1_000_000
+
+
+class Full(Kept):
+    """There is no room for it: that shows when all has come."""
+
+    async def __call__(
+        self, request: Request, chunks: AsyncIterator[bytes], media_type: str
+    ) -> Audio:
+        await super().__call__(request, chunks, media_type)
+        raise FilesQuotaExceeded("full")
+
+
+async def test_a_speech_that_nobody_can_keep_is_paid_for(vendor: AudioDouble) -> None:
+    error = await refused(speak("It is far.", Full()))
+    assert error.error_code == FilesQuotaExceeded.code
+    used = used_by(error)
+    assert used is not None
+    assert PRICES.price("openai", "tts-1", used.usage) == Decimal(150) / 1_000_000
+
+
+async def test_of_a_speech_that_was_cut_the_estimate_is_all_that_is_told(
+    vendor: AudioDouble,
+) -> None:
+    vendor.meet("ok", "drop")
+    error = await refused(speak("It is far. " * 1000, Kept()))
+    assert isinstance(error, MaybeSent)
+    assert used_by(error) is None
 
 
 @pytest.mark.parametrize(("length", "form"), [(4097, "wav"), (8 * 4096 + 1, "mp3")])

@@ -73,6 +73,8 @@ ITEMS: list[Any] = [
             {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "call_1", "output": "x"},
             {"type": "item_reference"},
+            {"type": "compaction", "encrypted_content": "gAAA", "created_by": "x"},
+            {"type": "compaction", "encrypted_content": ""},
             {
                 "type": "reasoning",
                 "summary": [{"type": "summary_text", "text": "Hm."}],
@@ -96,6 +98,10 @@ ITEMS: list[Any] = [
         ("anthropic", "messages", {"type": kind, name: "srvtoolu_2", "content": [odd]})
         for odd in ODD
         for kind, name in (("server_tool_use", "id"), ("web_search_tool_result", "tool_use_id"))
+    ],
+    *[
+        ("openai", "responses", {"type": "message", "phase": phase})
+        for phase in ("commentary", "final_answer")
     ],
     ("openai", "responses", []),
     ("openai", "", "words"),

@@ -17,7 +17,7 @@ from tests.doubles.raw_vendor import SETTINGS, RawVendor, http, stream
 from tests.doubles.reading_along import TEXT, Heard, events_of, sent, told
 from turnmill.domain.errors import MaybeSent, Overloaded, ProviderError, RateLimited, Rejected
 from turnmill_worker.providers import http as vendor_http
-from turnmill_worker.providers.port import Done
+from turnmill_worker.providers.port import Done, used_by
 
 pytestmark = pytest.mark.anyio
 
@@ -324,6 +324,25 @@ async def test_a_call_whose_arguments_are_cut_is_no_reply(vendor: RawVendor) -> 
     cut = [one for at, one in enumerate(events) if at != places[-1]]
     found, _ = await told(vendor, "messages", stream(cut))
     assert (type(found), found.error_code) == (Rejected, "unreadable_reply")
+    assert used_by(found) is not None
+
+
+@APIS
+async def test_a_stream_that_makes_up_no_reply_was_counted_all_the_same(
+    vendor: RawVendor, api: str
+) -> None:
+    whole, _ = await told(vendor, api, stream(events_of(api)))
+    assert isinstance(whole, Done)
+    first, second, *others = events_of(api)
+    spoilt = [first, second, b"data: {\n\n"]
+    if api == "responses":  # its last event holds the whole, which does not begin so
+        spoilt.insert(1, b'data: {"type": "response.output_text.delta", "delta": "No"}\n\n')
+    found, _ = await told(vendor, api, stream([*spoilt, *others]))
+    assert isinstance(found, ProviderError)
+    assert found.error_code == "unreadable_reply"
+    used = used_by(found)
+    assert used is not None
+    assert used.usage == whole.usage
 
 
 async def test_a_limit_of_spending_in_a_stream_is_refused_for_good(vendor: RawVendor) -> None:

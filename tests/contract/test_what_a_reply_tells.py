@@ -30,6 +30,7 @@ from turnmill.domain.content import Message, Native, Part, Text
 from turnmill.domain.replying import citations_in, finish_reason_of, reasoning_in, refusal_in
 from turnmill.domain.summaries import opening
 from turnmill_worker.providers.anthropic import messages
+from turnmill_worker.providers.offering import native_of
 from turnmill_worker.providers.openai import chat, responses
 from turnmill_worker.providers.port import Done
 
@@ -59,6 +60,20 @@ def test_what_is_cited_of_words_that_were_changed_is_not_sent_back() -> None:
         {"type": "text", "text": "It is certain: "},
         BLOCKS[3],
     ]
+
+
+def test_an_item_that_cites_no_words_at_all_is_not_sent_back() -> None:
+    blank = {"type": "text", "text": " \n", "citations": [QUOTED]}
+    said: list[Part] = [Text("Hello."), Text(" \n"), native_of("anthropic", "messages", blank)]
+    assert blocks_after(said) == "Hello. \n"
+    blocks = [
+        {"type": "output_text", "text": words, "annotations": [{"type": "file_path"}]}
+        for words in ("Hello.", " ")
+    ]
+    item = {"type": "message", "role": "assistant", "content": blocks}
+    told = Message("assistant", [Text("Hello. "), native_of("openai", "responses", item)])
+    (sent, _) = responses.body_of(a_request(history=[told]), chain=False)["input"]
+    assert sent["content"] == blocks[:1]
 
 
 def test_a_reply_that_cites_more_than_a_message_has_parts_keeps_all_its_words() -> None:

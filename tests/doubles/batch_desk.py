@@ -11,8 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: What may become of a line that is run: "" is an answer, the others cost nothing.
-OUTCOMES = ("", "bad_request", "server_error", "rate_limited", "expired", "canceled", "lost")
+#: What may become of a line that is run: "" is an answer, the others cost nothing, but for what
+#: has "failed" at OpenAI while it was made.
+OUTCOMES = (
+    *("", "bad_request", "server_error", "rate_limited", "expired", "canceled", "lost"),
+    "failed",
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -129,7 +133,7 @@ class BatchDesk:
             outcome = batch.fate.of_line(number)
             if batch.cancelled and number >= batch.total // 2:
                 outcome = "canceled"
-            if outcome == "":
+            if outcome in ("", "failed"):
                 self.paid[line.custom_id] += 1
             if outcome != "lost":
                 batch.results.append((line, outcome))

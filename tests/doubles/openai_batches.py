@@ -189,7 +189,7 @@ class OpenAIBatchesDouble(OpenAIDouble):
         lines = [
             json.dumps(_result(line, outcome, next(self._ids))).encode() + b"\n"
             for line, outcome in batch.results
-            if (outcome == "") == answered
+            if (outcome in ("", "failed")) == answered
         ]
         if lines:
             self.outputs[ref] = lines
@@ -243,6 +243,7 @@ def _wrong(one: dict[str, Any], endpoint: str, seen: set[str], models: frozenset
 
 def _result(line: DeskLine, outcome: str, number: int) -> dict[str, Any]:
     """Return a line of output. Errors of a call stand in its response, beside `error: null`."""
+    body: dict[str, Any]
     shown: dict[str, Any] = {
         "id": f"batch_req_{number:08}",
         "custom_id": line.custom_id,
@@ -252,10 +253,13 @@ def _result(line: DeskLine, outcome: str, number: int) -> dict[str, Any]:
     if outcome in ("expired", "canceled"):
         code = "batch_expired" if outcome == "expired" else "batch_cancelled"
         return {**shown, "error": {"code": code, "message": "It was not executed in time."}}
-    if outcome:
+    if outcome == "failed":
+        status, error = 200, {"code": "server_error", "message": "Scripted."}
+        body = {**_reply(line, number), "status": "failed", "error": error, "output": []}
+    elif outcome:
         status, code = _FAULTS[outcome]
         error = {"message": "Scripted.", "type": "invalid_request_error", "code": code}
-        body: dict[str, Any] = {"error": error}
+        body = {"error": error}
     else:
         status, body = 200, _reply(line, number)
     response = {"status_code": status, "request_id": f"req_{number:08}", "body": body}

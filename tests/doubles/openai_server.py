@@ -87,6 +87,7 @@ class OpenAIDouble(VendorDouble):
         self._stored: OrderedDict[str, Stored] = OrderedDict()
         self._numbers = count(1)
         self.refuses_stream_options = False  #: as servers that know nothing of them
+        self.phase: str | None = None  #: as what it says its messages
         self.conversations = Conversations()
         self.files = Files("file-")
         #: prompts that are kept, by their ids: the variables that each version wants
@@ -293,13 +294,19 @@ class OpenAIDouble(VendorDouble):
             raise Refused(404, "", f"Response with id '{name}' not found.")
         return self._stored[name]
 
+    def _said(self, number: int, text: str, *, outcome: str) -> list[dict[str, Any]]:
+        said = output_of(number, text, outcome=outcome)
+        marked = {"phase": self.phase} if self.phase else {}
+        return [one | marked if one["type"] == "message" else one for one in said]
+
     def _response(
         self, body: dict[str, Any], items: tuple[dict[str, Any], ...], *, outcome: str
     ) -> dict[str, Any]:
         number = next(self._numbers)
         text, _ = outcome_of(outcome, self.says(body) or echo(list(items)))
         incomplete = {"length": "max_output_tokens", "content_filter": "content_filter"}
-        failed = outcome.removeprefix("failed:") if outcome.startswith("failed:") else None
+        how, _, code = outcome.partition(":")  # of what was "spent" the tokens are told
+        failed = code if how in ("failed", "spent") else None
         status = "failed" if failed else "incomplete" if outcome in incomplete else "completed"
         reason = {"reason": incomplete[outcome]} if outcome in incomplete else None
         return {
@@ -313,7 +320,7 @@ class OpenAIDouble(VendorDouble):
             "incomplete_details": reason,
             "instructions": body.get("instructions"),
             "model": body["model"],
-            "output": [] if failed else output_of(number, text, outcome=outcome),
+            "output": [] if failed else self._said(number, text, outcome=outcome),
             "parallel_tool_calls": True,
             "previous_response_id": body.get("previous_response_id"),
             "prompt": body.get("prompt"),
@@ -322,7 +329,7 @@ class OpenAIDouble(VendorDouble):
             "tool_choice": "auto",
             "tools": [],
             "top_p": 1.0,
-            "usage": None if failed or outcome == "no_usage" else usage_of(),
+            "usage": None if how == "failed" or outcome == "no_usage" else usage_of(),
         }
 
 

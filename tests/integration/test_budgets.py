@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests import steps
+from tests.openai_sessions import vendor_at_hand
 from turnmill import Client, InvalidInput, SessionRecord, Turn, TurnFailed
 from turnmill.cli.commands.budget import command
 from turnmill.settings import Settings
@@ -142,6 +143,54 @@ def test_each_try_is_reserved_for_and_what_came_to_nothing_costs_nothing(client:
     turn = client.send(a_session(client), "hello", metadata={"mock": script})
     assert len(turn.result(timeout=20).attempts) == 3
     assert client.budgets.get(user_id="ada").spent_usd == CALL
+
+
+def test_a_try_that_failed_at_its_vendor_is_charged_with_what_that_has_counted(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with vendor_at_hand(monkeypatch) as vendor:
+        client.budgets.set(user_id="ada", limit_usd=100)
+        session = client.sessions.create(
+            user_id="ada", provider="openai", model="gpt-5-mini", settings={"thread": "client"}
+        )
+        vendor.double.meet("spent:server_error")
+        turn = client.send(session, "hello")
+        turn.result(timeout=SOON.total_seconds())
+        tries = turn.attempts()
+        vendor.double.meet("spent:invalid_prompt")
+        assert code_of(client.send(session, "hello")) == "invalid_prompt"
+    costs = [one.cost_usd for one in tries if one.cost_usd]
+    assert len(costs) == 2
+    assert [one.input_tokens for one in tries] == [1423, 1423]
+    assert client.turns.get(turn.id).record.cost_usd == sum(costs)
+    found = client.budgets.get(user_id="ada")
+    assert found.spent_usd == sum(costs) + costs[0]
+    assert (found.reserved_usd, found.estimated_usd) == (Decimal(0), Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_paid"), [("spent:invalid_prompt", True), ("failed:invalid_prompt", False)]
+)
+def test_work_in_the_background_that_failed_is_charged_with_what_was_counted(
+    client: Client, monkeypatch: pytest.MonkeyPatch, fault: str, *, is_paid: bool
+) -> None:
+    with vendor_at_hand(monkeypatch) as vendor:
+        client.budgets.set(user_id="ada", limit_usd=100)
+        session = client.sessions.create(
+            user_id="ada", provider="openai", model="gpt-5-mini", settings={"background": True}
+        )
+        vendor.double.meet(fault)
+        turn = client.send(session, "hello")
+        assert code_of(turn) == "invalid_prompt"
+    found = client.budgets.get(user_id="ada")
+    cost = client.turns.get(turn.id).record.cost_usd
+    assert found.reserved_usd == found.estimated_usd == 0
+    if is_paid:
+        assert cost and found.spent_usd == cost
+        assert client.turns.get(turn.id).record.input_tokens == 1423
+    else:
+        assert not found.spent_usd and not cost
+        assert not client.turns.get(turn.id).record.input_tokens
 
 
 def test_each_target_is_reserved_for_at_its_own_price(client: Client) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from tests.doubles.anthropic_batches import AnthropicBatchesDouble
 from tests.doubles.batch_desk import Fate
 from tests.doubles.openai_batches import OpenAIBatchesDouble
-from tests.native import Stage, shard_states, states
+from tests.native import Stage, shard_states, spent, states
 from turnmill import Budget, Client
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
@@ -115,6 +115,43 @@ async def test_lines_hold_what_they_may_cost_for_as_long_as_their_vendor_has_the
     assert budget(stage).spent_usd == cost > 0
     assert budget(stage).spent_usd < held.reserved_usd
     assert left_over(stage.database) == NOTHING
+
+
+async def test_lines_that_failed_while_they_were_answered_are_charged_as_they_were_counted(
+    openai: Stage,
+) -> None:
+    openai.double.desk.takes = 0.0
+    openai.double.desk.fates.append(Fate(of_line=lambda n: "failed" if n % 3 == 0 else ""))
+    limit(openai, 1000)
+    batch = openai.submit(9, settings=SETTINGS, on_leftover="next")
+    await openai.polled()
+    assert states(openai.database, batch) == {"succeeded": 9}
+    assert sum(openai.double.desk.paid.values()) == 12  # three of them were answered twice
+    cost, priced = spent(openai.database, batch)
+    assert priced == 12
+    with Client(database_url=openai.url) as client:
+        counts = client.batches.get(batch).counts
+    assert (counts.cost_usd, counts.input_tokens) == (cost, 1200)
+    assert budget(openai).spent_usd == cost > 0
+    assert left_over(openai.database) == NOTHING
+
+
+async def test_a_cancelled_line_that_failed_at_its_vendor_is_charged_all_the_same(
+    openai: Stage,
+) -> None:
+    openai.double.desk.fates.append(Fate(of_line=lambda _: "failed"))
+    limit(openai, 1000)
+    batch = openai.submit(4, settings=SETTINGS)
+    await openai.polled(within=MOMENT)
+    with Client(database_url=openai.url) as client:
+        client.batches.get(batch).cancel()
+    released(openai)
+    await openai.polled()
+    assert states(openai.database, batch) == {"cancelled": 4}
+    cost, priced = spent(openai.database, batch)
+    assert priced == len(openai.double.desk.paid) > 0
+    assert budget(openai).spent_usd == cost > 0
+    assert left_over(openai.database) == NOTHING
 
 
 async def test_lines_that_will_never_fit_fail_and_the_others_are_asked(stage: Stage) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.openai_audio import AudioDouble
+from tests.openai_sessions import sound_client, vendor_at_hand
 from tests.sounds import mp3, wav
 from turnmill import AsyncClient, Audio, Client, InvalidInput, Text, TurnFailed
 from turnmill.domain.content import Part
@@ -320,3 +322,25 @@ async def test_the_same_on_asyncio(tmp_path: Path) -> None:
         assert reply.audio is not None
         await reply.audio.save(tmp_path / "answer.wav")
         assert (tmp_path / "answer.wav").stat().st_size > 44
+
+
+def test_pieces_of_a_speech_that_failed_are_charged_and_those_of_the_next_try_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    double = AudioDouble()
+    double.says = lambda _: "It is far. " * 1000
+    spoken = {"reply_as": "audio", "audio_model": "openai/tts-1", "thread": "client"}
+    with vendor_at_hand(monkeypatch, double) as vendor, sound_client() as client:
+        client.budgets.set(user_id="ada", limit_usd=100)
+        session = client.sessions.create(
+            user_id="ada", provider="openai", model="gpt-5-mini", settings=spoken
+        )
+        vendor.double.meet("ok", "ok", "ok", "rate_limited_ms")
+        turn = client.send(session, "How far is it?")
+        turn.result(timeout=30)
+        tries = turn.attempts()
+        budget = client.budgets.get(user_id="ada")
+    assert [one.outcome for one in tries] == ["called", "retrying", "succeeded"]
+    assert tries[1].cost_usd == 2 * 4092 * Decimal(15) / 1_000_000
+    assert budget.spent_usd == sum(one.cost_usd or 0 for one in tries)
+    assert budget.reserved_usd == budget.estimated_usd == 0

@@ -9,7 +9,8 @@ from turnmill.store.budget_records import Found, Reserved
 from turnmill.store.line import leases
 from turnmill.store.postgres import batching, charging, settling, stepping
 from turnmill_worker.layers.holding import Holding
-from turnmill_worker.native import reserving
+from turnmill_worker.native import reserving, taking
+from turnmill_worker.turn import verdict
 
 _BUDGETS = "tests/contract/store/test_budgets.py"
 _IN_TIME = "tests/contract/store/test_budgets_in_time.py"
@@ -174,6 +175,18 @@ OF_BUDGETS: dict[str, Mutant] = {
         breaks=instead(reserving, "note_twin", lambda *_, **__: None),
         killed_by="tests/integration/test_batches_begun_twice.py::test_what_a_twin_had_run_before_it"
         "_was_cancelled_is_a_cost_of_its_batch[asyncio]",
+    ),
+    "paid_only_in_full": Mutant(
+        rule="what a vendor has counted of a call that came to nothing is paid for",
+        breaks=instead(verdict, "used_by", lambda _: None),
+        killed_by="tests/unit/test_cut_calls.py::test_what_a_vendor_has_counted_of_a_call_in_vain_is"
+        "_what_it_has_used[asyncio-pieces0-error0]",
+    ),
+    "lines_paid_only_in_full": Mutant(
+        rule="what a vendor has counted of a line that came to nothing is paid for",
+        breaks=instead(taking, "used_by", lambda _: None),
+        killed_by=f"{_AT_VENDORS}::test_lines_that_failed_while_they_were_answered_are_charged_as"
+        "_they_were_counted[asyncio]",
     ),
     "a_budget_holds_all_up": Mutant(
         rule="who holds a budget for long holds up nobody who has none",

@@ -61,6 +61,8 @@ async def test_a_sound_answer_is_returned_as_it_is_in_every_field() -> None:
         audio_tokens=5,
         audio_output_tokens=1,
         searches=1,
+        file_searches=2,
+        containers=3,
         service_tier="flex",
         said=({"usage": {"input_tokens": 9}},),
     )

@@ -16,7 +16,15 @@ from turnmill.domain.states import TurnState
 from turnmill.store.codec import StoredHistory
 from turnmill.store.records import Settlement
 from turnmill_worker.layers.partial import Partial
-from turnmill_worker.providers.port import Absent, Done, Request, Running, Unknowable, Usage
+from turnmill_worker.providers.port import (
+    Absent,
+    Done,
+    Failed,
+    Request,
+    Running,
+    Unknowable,
+    Usage,
+)
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.run import run_turn
 
@@ -118,6 +126,50 @@ async def test_an_error_in_the_middle_of_a_stream_is_paid_for() -> None:
     assert tokens(settlement) == (2, 2, True)
 
 
+@pytest.mark.parametrize("error", [Overloaded(answered=True), Rejected("error_in_reply")])
+async def test_whatever_the_error_is_that_comes_in_the_middle(error: Exception) -> None:
+    assert tokens(await failed(error, "12345678")) == (2, 2, True)
+
+
+USED = Done(text="", usage=Usage(input_tokens=20, output_tokens=5), model="theirs-2")
+
+
+@pytest.mark.parametrize(
+    "error", [Overloaded(used=USED), Rejected("no", used=USED), MaybeSent(answered=True, used=USED)]
+)
+@pytest.mark.parametrize("pieces", [(), ("12345678",)])
+async def test_what_a_vendor_has_counted_of_a_call_in_vain_is_what_it_has_used(
+    error: Exception, pieces: tuple[str, ...]
+) -> None:
+    settlement = await failed(error, *pieces)
+    assert not settlement.replies
+    assert (tokens(settlement), settlement.model) == ((20, 5, False), "theirs-2")
+    assert settlement.cost_usd == Decimal(70)
+
+
+async def test_what_is_counted_of_a_call_that_was_cut_then_is_a_part_of_it() -> None:
+    settlement = await failed(MaybeSent("disconnected", used=USED))
+    assert tokens(settlement) == (22, 5, True)
+
+
+@pytest.mark.parametrize("used", [7, "many", Usage(input_tokens=1), object()])
+async def test_what_makes_no_sense_of_it_counts_as_not_said(used: object) -> None:
+    settlement = await failed(Rejected("no", used=used))
+    assert (tokens(settlement), settlement.cost_usd) == ((0, 0, False), None)
+
+
+async def test_a_question_that_was_not_answered_has_used_nothing() -> None:
+    ledger = FakeLedger(options={"kind": "resume", "native_ref": "resp_1", "estimated": True})
+
+    async def check(request: Request) -> Done:
+        raise Rejected("invalid_api_key", used=USED)
+
+    await run_turn(TurnId(uuid4()), deps_of(ledger, None, check=check, price=priced))
+    (settlement,) = ledger.settled
+    assert (settlement.state, settlement.outcome) == (TurnState.WAITING, "unanswered")
+    assert (tokens(settlement), settlement.counts_again) == ((0, 0, False), False)
+
+
 async def test_system_prompt_and_history_are_part_of_what_was_sent() -> None:
     said = StoredHistory.of_rows([("user", [{"type": "text", "text": "x" * 40}])])
     claimed = {"system_prompt": "y" * 20, "history": said}
@@ -170,15 +222,17 @@ async def test_a_call_that_the_vendor_never_executed_has_used_nothing(error: Exc
         (Done(text="hi", usage=Usage(input_tokens=1, output_tokens=1)), True),
         (Absent(), True),
         (Unknowable(), False),
+        (Failed(error=Rejected("no", used=USED)), True),
+        (Failed(error=Rejected("no")), True),
     ],
 )
 async def test_only_a_question_that_finds_out_takes_an_estimate_back(
-    found: Done | Absent | Unknowable, *, counts_again: bool
+    found: Done | Absent | Unknowable | Failed, *, counts_again: bool
 ) -> None:
     for estimated in (True, False):
         ledger = FakeLedger(options={"kind": "check", "estimated": estimated})
 
-        async def check(request: Request) -> Done | Absent | Unknowable:
+        async def check(request: Request) -> Done | Absent | Unknowable | Failed:
             return found
 
         await run_turn(TurnId(uuid4()), deps_of(ledger, None, check=check, price=priced))

@@ -49,6 +49,7 @@ def made(kind: type[TurnmillError]) -> TurnmillError:
         "kept": ("resp_1",),
         "answered": True,
         "of_account": True,
+        "used": ("a reply",),
         "version": 7,
     }
     _first, *wanted = inspect.signature(kind).parameters

@@ -17,6 +17,7 @@ from turnmill.domain.content import Message
 from turnmill.domain.errors import (
     ProviderError,
     RateLimited,
+    Rejected,
     ThreadLost,
 )
 from turnmill.domain.ids import TurnId
@@ -26,7 +27,7 @@ from turnmill_worker.layers.call import Call, Go, Layer
 from turnmill_worker.layers.guard import TOO_LATE
 from turnmill_worker.layers.registered import Named
 from turnmill_worker.providers.boundary import Answer
-from turnmill_worker.providers.port import Done, NotNow, Request, Running, Usage
+from turnmill_worker.providers.port import Done, Failed, NotNow, Request, Running, Usage
 from turnmill_worker.turn.run import run_claim, run_turn
 from turnmill_worker.turn.verdict import MAX_FAULTS
 
@@ -55,6 +56,22 @@ async def verdict_of(
     await asyncio.wait_for(run_claim(a_claim(**of_claim), deps), 5.0)
     settled: Settlement = ledger.settled[-1]
     return settled
+
+
+async def refuses(call: Call, go: Go) -> Answer:
+    answer = await go(call)
+    error = Rejected("too_rude", used=answer, kept=["resp_1"])
+    if call.kind == "check":
+        return Failed(error=error)
+    raise error
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_one_that_refuses_a_reply_ends_the_turn_and_says_what_it_has_cost(kind: str) -> None:
+    settled = await verdict_of(refuses, kind=kind, native_ref="bg" if kind == "resume" else "")
+    assert (settled.state, settled.error_code) == (TurnState.FAILED, "too_rude")
+    assert (settled.input_tokens, settled.output_tokens, settled.replies) == (3, 2, ())
+    assert "resp_1" in {one.ref for one in settled.kept}
 
 
 async def passes_on(call: Call, go: Go) -> Answer:

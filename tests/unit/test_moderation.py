@@ -93,6 +93,19 @@ async def test_a_reply_that_is_refused_is_stored_nowhere_and_booked_as_it_was_co
     assert {one.ref for one in settled.kept} == {"resp_1", "item_1"}
 
 
+async def test_work_in_the_background_that_is_refused_ends_its_turn_and_is_booked_once() -> None:
+    ledger = FakeLedger()
+    layer = Named(name="moderation", layer=moderation(of_output))
+    deps = deps_of(ledger, None, check=says, layers=[layer], price=lambda *_: Decimal("0.25"))
+    waited = a_claim(kind="resume", native_ref="resp_1", estimated=True)
+    await asyncio.wait_for(run_claim(waited, deps), 5.0)
+    (settled,) = ledger.settled
+    assert (settled.state, settled.error_code) == (TurnState.FAILED, "output_refused")
+    assert (settled.input_tokens, settled.output_tokens) == (7, 5)
+    assert (settled.cost_usd, settled.counts_again) == (Decimal("0.25"), True)
+    assert {one.ref for one in settled.kept} == {"resp_1", "item_1"}
+
+
 async def test_without_output_a_reply_is_not_judged() -> None:
     assert (await verdict("hello", of_output, output=False)).state is TurnState.SUCCEEDED
 

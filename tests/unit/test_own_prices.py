@@ -156,6 +156,13 @@ def test_thoughts_and_searches_may_have_prices_of_their_own(tmp_path: Path) -> N
     assert price("c", "d", usage) is None  # what a search costs is not said
 
 
+def test_tools_that_a_vendor_runs_itself_may_have_prices_of_their_own(tmp_path: Path) -> None:
+    said = '{"a/b": {"input": 1, "output": 2, "file_search": 0.0025, "container": 0.03}}'
+    usage = Usage(input_tokens=MILLION, output_tokens=MILLION, file_searches=2, containers=3)
+    assert prices(tmp_path, said)("a", "b", usage) == Decimal("3.095")
+    assert prices(tmp_path, '{"a/b": {"input": 1, "output": 2}}')("a", "b", usage) is None
+
+
 def test_sound_that_a_model_hears_or_speaks_itself_may_have_prices_of_its_own(
     tmp_path: Path,
 ) -> None:

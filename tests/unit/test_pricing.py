@@ -170,6 +170,19 @@ def test_what_the_list_has_no_price_of_is_not_taken_for_free() -> None:
     assert more == cost + Decimal("0.02")
     assert price("openai", "o1", plain) is not None
     assert price("openai", "o1", searched) is None
+    found = Usage(input_tokens=10, output_tokens=10, file_searches=2)
+    cost, more = (price("openai", "gpt-5-mini", one) for one in (plain, found))
+    assert cost is not None
+    assert more == cost + Decimal("0.005")
+    assert price("openai", "o1", found) is None
+    ran = Usage(input_tokens=10, output_tokens=10, containers=1)
+    assert price("openai", "gpt-5-mini", ran) is None
+    for odd in (None, -1):
+        assert price("openai", "gpt-5-mini", replace(plain, file_searches=odd)) is None
+        assert price("openai", "gpt-5-mini", replace(plain, containers=odd)) is None
+    day = datetime(2026, 11, 1, tzinfo=UTC)
+    assert price("openai", "gpt-5-mini", found, at=day) == more
+    assert price("openai", "gpt-5-mini", ran, at=day) is None
     kept = Usage(input_tokens=10, output_tokens=1, cache_write_tokens=9, cache_write_1h_tokens=9)
     assert price("openai", "gpt-5-mini", kept) is None
     assert price("openai", "gpt-live-1", plain) is None  # it is paid by the minute

@@ -16,7 +16,7 @@ import pytest
 
 from tests.claims import a_claim
 from tests.hostile import SECRET
-from tests.ledgers import FakeLedger, deps_of
+from tests.ledgers import FakeLedger, deps_of, stored
 from turnmill.domain.content import File, Message, Native, Text, ToolCall, ToolOutput, text_of
 from turnmill.domain.errors import InvalidSetting, ProviderError, Rejected
 from turnmill.domain.states import TurnState
@@ -261,11 +261,32 @@ async def test_a_thread_of_the_vendors_is_left_for_the_whole_history() -> None:
 async def test_a_reply_that_is_asked_for_later_is_restored_too() -> None:
     request = asked(Message.of("user", "ada@example.com"))
     _, sent = await through(layer(), called(request), Running(native_ref="bg"))
-    late = called(asked(*request.messages, session_id=request.session_id, thread_ref="resp_1"))
-    late = called(late.request, kind="check")
+    late = called(asked(*request.messages, session_id=request.session_id), kind="check")
     answer, _ = await through(layer(), late, Done(text=f"Hi {sent.text}"))
     assert isinstance(answer, Done)
     assert answer.text == "Hi ada@example.com"
+
+
+@pytest.mark.parametrize("thread", ["", "resp_1"])
+async def test_one_that_was_made_in_the_background_is_restored_from_what_was_said_before(
+    thread: str,
+) -> None:
+    past = [Message.of("user", "I am ada@example.com"), Message.of("assistant", "Hi.")]
+    waiting = a_claim(
+        kind="resume",
+        native_ref="resp_2",
+        provider_ref=thread,
+        messages=[Message.of("user", "Who am I?")],
+        history=stored([] if thread else past),
+    )
+    names = Placeholders([BUILT_IN["email"]], key=KEY, session=str(waiting.session_id))
+    vendor = Vendor(lambda _: Done(text=f"You are {names.hide('ada@example.com')}."))
+    ledger = FakeLedger(past=past)
+    named = Named(name="redact", layer=layer())
+    deps = deps_of(ledger, vendor.send, check=vendor.check, layers=[named])
+    await run_claim(waiting, deps)
+    assert ledger.settled[-1].text == "You are ada@example.com."
+    assert len(vendor.seen) == 1
 
 
 async def test_what_is_no_reply_passes_as_it_is() -> None:

@@ -133,6 +133,60 @@ def test_searches_are_counted_where_each_vendor_says_so() -> None:
     assert openai({"input_tokens": 1, "output_tokens": 1}, **beside).searches == 2
 
 
+TOLD = {"input_tokens": 1, "output_tokens": 1}
+CALLS = [
+    {"type": "web_search_call", "action": {"type": "search"}},
+    {"type": "web_search_call", "action": {"type": "open_page"}},  # is not charged
+    {"type": "web_search_call"},
+    {"type": "file_search_call", "queries": ["a", "b"]},
+    {"type": "code_interpreter_call", "container_id": "cntr_1"},
+    {"type": "code_interpreter_call", "container_id": "cntr_1"},
+    {"type": "shell_call", "environment": {"type": "container_reference", "container_id": "c2"}},
+    {"type": "message", "content": []},
+]
+
+
+def test_tools_that_the_vendor_runs_itself_are_counted_by_its_items() -> None:
+    found = openai(TOLD, output=CALLS)
+    assert (found.searches, found.file_searches, found.containers) == (2, 1, 2)
+    told = openai(TOLD, output=CALLS, tool_usage={"web_search": {"num_requests": 1}})
+    assert told.searches == 1  # it says what is charged
+    both = summed(found, told)
+    assert (both.searches, both.file_searches, both.containers) == (3, 2, 4)
+    plain = openai(TOLD, output=[{"type": "message"}, {"type": "reasoning"}])
+    assert plain == openai(TOLD) == Usage(input_tokens=1, output_tokens=1)
+    assert plain.said == ({"model": "gpt-5", "usage": TOLD},)
+
+
+def test_what_was_counted_by_items_is_kept_to_be_priced_anew() -> None:
+    for output in (CALLS, [{"type": "image_generation_call"}]):
+        found = openai(TOLD, output=output)
+        ((model, again),) = read_again("openai", figures(found.said))
+        assert (model, again) == ("gpt-5", found)
+
+
+def test_pictures_of_which_nothing_is_counted_have_no_known_price() -> None:
+    painted = [{"type": "image_generation_call"}]
+    assert openai(TOLD, output=painted).service_tier == "mixed"
+    nothing = {"image_gen": {"input_tokens": 0, "output_tokens": 0}}
+    assert openai(TOLD, output=painted, tool_usage=nothing).service_tier == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "searches"),
+    [("gpt-4o-search-preview", 1), ("gpt-5-search-api-2025-10-14", 1), ("gpt-5", 0)],
+)
+def test_models_that_always_search_have_searched(model: str, searches: int) -> None:
+    told = {"prompt_tokens": 1, "completion_tokens": 1}
+    answer = {"model": model, "choices": [{"message": {}}], "usage": told}
+    assert of_openai(answer).searches == searches
+
+
+@pytest.mark.parametrize("odd", [None, 7, "x", [None, 7, {"type": ["x"]}, {"type": None}]])
+def test_items_that_make_no_sense_are_none(odd: Any) -> None:
+    assert openai(TOLD, output=odd).file_searches == 0
+
+
 @pytest.mark.parametrize(
     "said", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", 1e300, -5, True, "soon"]
 )

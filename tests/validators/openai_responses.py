@@ -118,6 +118,9 @@ def _item(
             said = following != "message" or after[0].get("role") == "assistant"
             if following not in _OF_MODEL or not said:
                 yield f"{at}: 'reasoning' was provided without its required following item"
+        case "compaction":
+            if set(item) - {"type", "id", "encrypted_content"} or not item.get("encrypted_content"):
+                yield f"{at}: unknown or missing parameter"
         case "item_reference":
             yield f"{at}: item not found"
         case str() if kind in _ALONE or kind.endswith(("_call", "_output")):
@@ -132,6 +135,10 @@ def _message(item: Mapping[str, Any], *, at: str) -> Iterator[str]:
         yield f"{at}: invalid value for 'role'"
     if set(item) - {"type", "role", "content", "id", "status", "phase"}:
         yield f"{at}: unknown parameter"
+    if item.get("phase") is not None and role != "assistant":
+        yield f"{at}: 'phase' is of the assistant's messages"
+    if item.get("phase") not in (None, "commentary", "final_answer"):
+        yield f"{at}: invalid value for 'phase'"
     # llama.cpp, which speaks the same API, cannot tell what an untyped assistant item is.
     if role == "assistant" and "type" not in item:
         yield f"{at}: cannot determine type of 'item'"

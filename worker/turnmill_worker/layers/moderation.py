@@ -11,7 +11,7 @@ from turnmill.domain.errors import NotSent, ProviderError, Rejected
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill_worker.layers.call import Call, Go, Layer
 from turnmill_worker.providers.boundary import Answer, name_of
-from turnmill_worker.providers.port import Done
+from turnmill_worker.providers.port import Done, Failed
 
 #: Codes of turns that failed for it.
 INPUT_REFUSED = "input_refused"
@@ -66,9 +66,14 @@ def moderation(
         if not output:
             return await go(call)
         answer = await go(replace(call, emit=None))
-        if isinstance(answer, Done):
-            await _judge_output(call, answer, judge, within)
-        return answer
+        if not isinstance(answer, Done):
+            return answer
+        refused = await _refused(call, answer, judge, within)
+        if refused is None:
+            return answer
+        if call.kind == "check":
+            return Failed(error=refused)  # what the work has come to: it is not asked again
+        raise refused
 
     return layer
 
@@ -80,7 +85,10 @@ async def _judge_input(call: Call, judge: Moderator, within: timedelta) -> None:
         raise Rejected(INPUT_REFUSED, detail=category, hint=_HINT)
 
 
-async def _judge_output(call: Call, answer: Done, judge: Moderator, within: timedelta) -> None:
+async def _refused(
+    call: Call, answer: Done, judge: Moderator, within: timedelta
+) -> ProviderError | None:
+    """Return the error that a reply ends its turn with; None where nobody minds it."""
     try:
         said = _said(call, "output", answer.parts)
         category = await _judged(said, judge, within, failed=Rejected)
@@ -90,7 +98,8 @@ async def _judge_output(call: Call, answer: Done, judge: Moderator, within: time
         call.holding.withheld = answer  # it is paid for, and the vendor may keep it
         error.kept = (*answer.kept, *([answer.thread_ref] if answer.thread_ref else []))
         error.request_id = answer.request_id
-        raise
+        return error
+    return None
 
 
 async def _judged(

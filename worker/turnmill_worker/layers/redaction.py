@@ -64,7 +64,8 @@ def redaction(chosen: Redaction) -> Layer:
     threads = Threads(_THREADS, name="redact")
 
     async def layer(call: Call, go: Go) -> Answer:
-        if call.kind == "send" and call.request.thread_ref:
+        if call.request.thread_ref:
+            # What a reply that is looked up says may stand for what was said in earlier turns.
             raise ThreadLost(KEPT_ELSEWHERE)
         if chosen.refuse_files and _has_files(call.request):
             raise Rejected(FILE_REFUSED, hint=f"{_FILES}=send, or send its words")

@@ -11,7 +11,7 @@ from turnmill.domain.states import OnAmbiguous
 from turnmill.store.compaction_records import SaidTurn
 from turnmill_worker.layers.call import Call, Go
 from turnmill_worker.providers.fitting import shown_as
-from turnmill_worker.providers.port import Done, NotNow
+from turnmill_worker.providers.port import Done, NotNow, used_by
 
 #: A conversation that is longer than its model many times is summed up part by part.
 _MOST_CALLS = 16
@@ -62,6 +62,8 @@ async def summed_up(
         if error.error_code in UNPAID:
             raise
         told = None  # say, a model that does not talk of this: it is left out all the same
+        if (used := used_by(error)) is not None:
+            answers.append(Paid(used, 0))
     if isinstance(told, NotNow):
         return told
     return Summed(told=before if told is None else told, answers=answers)
@@ -114,7 +116,7 @@ async def _asked(call: Call, go: Go, transcript: str) -> Done | NotNow:
     try:
         answer = await go(replace(call, claim=claim, request=request, emit=None))
     except MaybeSent as error:
-        raise NotSent(error.error_code, detail=error.detail) from None
+        raise NotSent(error.error_code, detail=error.detail, used=error.used) from None
     finally:
         call.holding.sent = False
     if isinstance(answer, Done | NotNow):

@@ -1,11 +1,12 @@
 """Thread lost: a turn whose thread a vendor has lost, or does not give, runs on what we hold.
 
 Where a vendor keeps a chain, it is built anew by that; a thread of any other kind is begun anew by
-the next turn. The reply says why.
+the next turn. The reply says why. A layer that wants to see all of what was said, of a question as
+well, says that the thread is kept elsewhere.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -37,15 +38,16 @@ def thread_lost(read: ReadHistory) -> Layer:
     past them as any other request does.
     """
 
-    async def layer(call: Call, go: Go) -> Answer:
+    def layer(call: Call, go: Go) -> Awaitable[Answer]:
+        return asked(call, go) if call.kind == "send" else _looked_up(call, go, read)
+
+    async def asked(call: Call, go: Go) -> Answer:
         try:
             return await go(call)
         except ThreadLost as error:
-            if call.kind != "send":
-                raise
             why = _WHY.get(error.error_code, OwnHistory.LOST)
         except ThreadLocked as error:
-            if call.kind != "send" or not call.request.thread_ref:
+            if not call.request.thread_ref:
                 raise
             if not _is_for_long(call, error):
                 error.retry_after = max(error.retry_after or timedelta(0), _pause(call))
@@ -55,11 +57,24 @@ def thread_lost(read: ReadHistory) -> Layer:
         call.holding.own_history = why
         if why is not None:
             _tell(call, why)
-        whole = await with_history(call, read)
-        request = replace(whole.request, thread_ref="", continues=0)
-        return await go(replace(whole, request=request))
+        return await go(await _without_thread(call, read))
 
     return layer
+
+
+async def _looked_up(call: Call, go: Go, read: ReadHistory) -> Answer:
+    try:
+        return await go(call)
+    except ThreadLost as error:
+        if error.error_code != KEPT_ELSEWHERE:
+            raise
+    return await go(await _without_thread(call, read))
+
+
+async def _without_thread(call: Call, read: ReadHistory) -> Call:
+    """Return the call with all that we hold in the place of its vendor's thread."""
+    whole = await with_history(call, read)
+    return replace(whole, request=replace(whole.request, thread_ref="", continues=0))
 
 
 def _tell(call: Call, why: OwnHistory) -> None:

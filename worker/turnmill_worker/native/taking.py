@@ -23,7 +23,7 @@ from turnmill.store.records import Claim, Settlement
 from turnmill_worker.native.saying import Wrong
 from turnmill_worker.providers.batch_port import Answered
 from turnmill_worker.providers.boundary import attempted, cost_of
-from turnmill_worker.providers.port import Done, Usage
+from turnmill_worker.providers.port import Done, Usage, used_by
 from turnmill_worker.turn import settlements, verdict
 from turnmill_worker.turn.ledger import UNSTORABLE
 from turnmill_worker.turn.verdict import Verdict
@@ -53,9 +53,12 @@ class Prices:
             return cost, self._source(claim.provider, model, usage.service_tier)
         standard = replace(usage, service_tier="")
         cost = cost_of(lambda: self.price(claim.provider, model, standard))
-        if cost is None:
+        tokens = replace(standard, searches=0, file_searches=0, containers=0)
+        halved = cost_of(lambda: self.price(claim.provider, model, tokens))
+        if cost is None or halved is None:
             return None, ""
-        return cost / 2, f"{self._source(claim.provider, model, '')} @batch"
+        # What is charged by the piece is no cheaper.
+        return cost - halved / 2, f"{self._source(claim.provider, model, '')} @batch"
 
     def _source(self, provider: str, model: str, tier: str) -> str:
         return attempted("a price list", lambda: self.source(provider, model, tier)) or ""
@@ -92,8 +95,8 @@ class Taking:
 
         settled = await asyncio.to_thread(self._settle, list(said), of, shard)
         if settled < len(said):
-            replies = {one: answer for one, answer in said.items() if isinstance(answer, Done)}
-            await asyncio.to_thread(self._book_late, replies, shard)
+            paid = {one: used for one, answer in said.items() if (used := _used_by(answer))}
+            await asyncio.to_thread(self._book_late, paid, shard)
         return settled
 
     async def left(self, batch: Native, shard: Shard, error: ProviderError) -> int:
@@ -219,7 +222,7 @@ class Taking:
         def judge(claim: Claim) -> Settlement:
             found = of(claim)
             if withholds:
-                return self._settlement(claim, _UNSTORABLE, withheld=found.reply)
+                return self._settlement(claim, _UNSTORABLE, withheld=found.reply or found.used)
             return self._settlement(claim, found)
 
         return self._database.run(
@@ -229,7 +232,7 @@ class Taking:
     def _settlement(
         self, claim: Claim, found: Verdict, *, withheld: Done | None = None
     ) -> Settlement:
-        reply = found.reply or withheld
+        reply = found.reply or withheld or found.used
         cost, priced_by = (None, "") if reply is None else self._prices.of(claim, reply)
         return settlements.settlement(
             claim,
@@ -251,7 +254,7 @@ class Taking:
                 claim, said, policy=self._policy, jitter=0.0, patience=timedelta(0)
             )
         if batch.is_over:
-            return _ended(batch)
+            return replace(_ended(batch), used=used_by(said))
         return _tried_again(claim, said, by_itself=batch.on_leftover != "next")
 
 
@@ -281,6 +284,11 @@ def _claim_of_gone(row: Mapping[str, Any]) -> Claim:
     )
 
 
+def _used_by(said: Done | ProviderError) -> Done | None:
+    """Return what a line has used: of one that came to nothing, as far as that was counted."""
+    return said if isinstance(said, Done) else used_by(said)
+
+
 def _ended(batch: Native) -> Verdict:
     state = TurnState.CANCELLED if batch.is_cancelled else TurnState.EXPIRED
     return Verdict(
@@ -297,6 +305,7 @@ def _tried_again(claim: Claim, error: ProviderError, *, by_itself: bool) -> Verd
         gives_attempt_back=free,
         error_code=error.error_code[:64],
         error_detail=storable(error.detail)[:2000] or None,
+        used=used_by(error),
     )
     if claim.attempt >= claim.max_attempts and not free:
         return replace(found, state=TurnState.DEAD, outcome="dead")

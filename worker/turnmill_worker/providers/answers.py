@@ -27,9 +27,12 @@ from turnmill_worker.providers.failures import (
     words_of_body,
 )
 from turnmill_worker.providers.http import AT_ONCE, RawAnswer
+from turnmill_worker.providers.port import Done
 from turnmill_worker.providers.untrusted import Unreadable, count, mappings, name
 
 T = TypeVar("T")
+#: Says what an answer has used that is no reply; None where it does not tell.
+Used = Callable[[Mapping[str, Any]], Done | None]
 
 #: Of one answer's JSON. Each takes some 100 bytes when parsed, however short it is written.
 VALUES_MAX = 2_000_000
@@ -42,19 +45,28 @@ _LONG_NUMBER = 300
 _CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
 
 
+def _nothing(_: Mapping[str, Any]) -> None:
+    return None
+
+
 async def read(
-    answer: RawAnswer, reply_of: Callable[[Mapping[str, Any]], T], *, request_id: str = ""
+    answer: RawAnswer,
+    reply_of: Callable[[Mapping[str, Any]], T],
+    *,
+    request_id: str = "",
+    used_in: Used = _nothing,
 ) -> T:
     """Return what `reply_of` makes of the payload of a 2xx; it raises Unreadable for no reply.
 
-    `request_id` is the name of the header that holds it. Raises Rejected when the answer holds no
+    `request_id` is the name of the header that holds it, and `used_in` says what was used for what
+    is no reply. Raises Rejected when the answer holds no
     reply, the class of the error when it tells of one, and MaybeSent when it was cut short.
     """
     if len(answer.body) > AT_ONCE:
         # The loop goes on beside it, but for the single steps of the parser.
-        found = await asyncio.to_thread(_read, answer, reply_of)
+        found = await asyncio.to_thread(_read, answer, reply_of, used_in)
     else:
-        found = _read(answer, reply_of)
+        found = _read(answer, reply_of, used_in)
     if not isinstance(found, ProviderError):
         return found
     found.request_id = found.request_id or id_in(answer, request_id)
@@ -129,7 +141,9 @@ def payload_of(answer: RawAnswer) -> dict[str, Any] | None:
     return None
 
 
-def _read(answer: RawAnswer, reply_of: Callable[[Mapping[str, Any]], T]) -> T | ProviderError:
+def _read(
+    answer: RawAnswer, reply_of: Callable[[Mapping[str, Any]], T], used_in: Used
+) -> T | ProviderError:
     """Return the reply or the error, which is raised where no other is being handled."""
     body = answer.body
     if len(body) > AT_ONCE and sum(map(body.count, (b",", b"[", b"{"))) > VALUES_MAX:
@@ -141,10 +155,13 @@ def _read(answer: RawAnswer, reply_of: Callable[[Mapping[str, Any]], T]) -> T | 
         return _no_payload(answer)
     try:
         return reply_of(payload)
-    except ProviderError as error:
-        return error
+    except ProviderError as raised:
+        error = raised
     except (Unreadable, *_MISREAD):
-        return _no_reply(answer, payload)
+        error = _no_reply(answer, payload)
+    with suppress(*_MISREAD):
+        error.used = error.used or used_in(payload)  # it was counted, whatever came of it
+    return error
 
 
 def _no_payload(answer: RawAnswer) -> ProviderError:

@@ -213,7 +213,15 @@ def _sound_error(error: ProviderError) -> ProviderError:
         kept=refs_in(field(error, "kept")),
         answered=field(error, "answered") is True,
         of_account=field(error, "of_account") is True,
+        used=_used(field(error, "used")),
     )
+
+
+def _used(used: object) -> Done | None:
+    if not is_a(used, Done):
+        return None
+    found = _sound(used, among=(Done,), max_bytes=MAX_REPLY_BYTES)
+    return Done(text="", usage=found.usage, model=found.model) if isinstance(found, Done) else None
 
 
 def _sound(

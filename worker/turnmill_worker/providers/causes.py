@@ -42,6 +42,7 @@ _SAYS_LITTLE = frozenset(
         "string_above_max_length",
         "tokens",
         "unknown_error",
+        "unknown_parameter",
     }
 )
 
@@ -73,6 +74,9 @@ _WORDS: Mapping[type[Rejected], tuple[str, ...]] = MappingProxyType(
         HistoryRefused: (
             "no tool (output|call) found for function call",
             r"item \S+ of type \S+ was provided without its required",
+            # What only a newer server knows, or another one.
+            r"unknown parameter: input\[",
+            r"invalid value: compaction\b",
             r"(item with id|duplicate item found with id) \S+",
             r"(an )?assistant message with tool_calls must be followed",
             r"(invalid parameter: )?messages with role tool must be a response",

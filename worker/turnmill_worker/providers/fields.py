@@ -61,6 +61,8 @@ def is_sound(usage: Usage) -> bool:
             and is_count(usage.audio_tokens)
             and is_count(usage.audio_output_tokens)
             and is_count(usage.searches)
+            and is_count(usage.file_searches)
+            and is_count(usage.containers)
             and type(usage.said) is tuple
             and type(usage.service_tier) is str
             and (not usage.service_tier or CODE.fullmatch(usage.service_tier) is not None)

@@ -27,11 +27,11 @@ _VARIABLE = "TURNMILL_PRICES"
 _MOST_BYTES = 1_000_000
 _MOST_DOLLARS = Decimal(1_000_000)
 _MILLION = 1_000_000
-#: US dollars per million tokens, but for `call` and `search`: for each.
+#: US dollars per million tokens, but for calls, searches and containers: for each.
 _RATES = (
     *("input", "cached", "cache_write", "cache_write_1h", "output", "reasoning"),
     *("audio_input", "audio_output"),  # sound, where the model hears or speaks itself
-    *("call", "search"),
+    *("call", "search", "file_search", "container"),
     *("minute", "characters"),  # of sound; and per million of what is spoken
 )
 #: By what sound may be paid for, where it is not by tokens.
@@ -225,6 +225,8 @@ def _rates(name: str, said: object) -> Rates:
         heard=dollars.get("audio_input", fresh) / _MILLION,
         spoken=dollars.get("audio_output", output) / _MILLION,
         search=dollars.get("search"),
+        file_search=dollars.get("file_search"),
+        container=dollars.get("container"),
         minute=dollars.get("minute", Decimal(0)),
         character=dollars.get("characters", Decimal(0)) / _MILLION,
     )

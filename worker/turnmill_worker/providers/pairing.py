@@ -148,13 +148,18 @@ def citing(parts: Sequence[Part], words_of: Callable[[Part], str | None]) -> lis
     """Return the parts, words that an item of the vendor's own says again left to it alone.
 
     `words_of` returns None for any other part. An item whose words do not end the text before it
-    is left out: somebody has changed that text since.
+    is left out: somebody has changed that text since. So is one in which nothing is to be read.
     """
     found: list[Part] = []
     for part in parts:
         if (said := words_of(part)) is None:
             found.append(part)
-        elif said and found and isinstance(last := found[-1], Text) and last.text.endswith(said):
+        elif (
+            not is_blank(said)
+            and found
+            and isinstance(last := found[-1], Text)
+            and last.text.endswith(said)
+        ):
             found[-1:] = [*_joined([Text(last.text.removesuffix(said))]), part]
     return found
 

@@ -98,6 +98,8 @@ class Usage:
     audio_tokens: int | None = 0  #: of the input, sound that the model has heard itself: dearer
     audio_output_tokens: int | None = 0  #: of the output, sound that it has spoken itself: dearer
     searches: int | None = 0  #: of the web, by the vendor itself; each has its price
+    file_searches: int | None = 0  #: the same of files that it keeps
+    containers: int | None = 0  #: of its own, in which it has run code; each has its price
     service_tier: str = ""  #: in which the vendor says it served the call; decides the price
     #: the parts of the vendor's answers that say so, as they came: kept to price the call anew
     said: Sequence[Mapping[str, Any]] = field(default=(), compare=False, repr=False)
@@ -153,6 +155,11 @@ class Done:
     def with_text(self, text: str) -> "Done":
         """Return the same answer in other words; what is no text stays."""
         return replace(self, parts=with_text(self.parts, text))
+
+
+def used_by(error: ProviderError) -> Done | None:
+    """Return what a call has used that came to nothing; None where nobody has counted it."""
+    return error.used if isinstance(error.used, Done) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,8 @@ class Counts(NamedTuple):
     searches: int = 0
     heard: int = 0  #: sound, contained in `told`
     spoken: int = 0  #: the same in `said`
+    file_searches: int = 0
+    containers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,8 @@ class Rates:
     heard: Decimal | None = None  #: of sound, among what the model is told
     spoken: Decimal | None = None  #: the same among what it says
     search: Decimal | None = None  #: for each
+    file_search: Decimal | None = None  #: the same of files that the vendor keeps
+    container: Decimal | None = None  #: for each of the vendor's own
     minute: Decimal = Decimal(0)  #: of sound
     character: Decimal = Decimal(0)  #: that is spoken
 
@@ -116,10 +120,10 @@ class Rates:
             if self.written_1h is None:
                 return None
             dear += self.written_1h * counts.written_1h
-        if counts.searches:
-            if self.search is None:
-                return None
-            dear += self.search * counts.searches
+        fees = self._fees(counts)
+        if fees is None:
+            return None
+        dear += fees
         for tokens, rate, plain in (
             (counts.heard, self.heard, self.fresh),
             (counts.spoken, self.spoken, self.output),
@@ -137,6 +141,20 @@ class Rates:
             + self.thought * counts.thought
             + dear
         )
+
+    def _fees(self, counts: Counts) -> Decimal | None:
+        """Return what is charged by the piece; None where the price of one is not known."""
+        found = Decimal(0)
+        for n, rate in (
+            (counts.searches, self.search),
+            (counts.file_searches, self.file_search),
+            (counts.containers, self.container),
+        ):
+            if n:
+                if rate is None:
+                    return None
+                found += rate * n
+        return found
 
 
 def seconds_in(said: Sequence[Mapping[str, Any]]) -> Decimal:
@@ -166,14 +184,22 @@ def counts_of(usage: Usage) -> Counts | None:
     if told is None or said is None or cached is None or written is None or written_1h is None:
         return None
     heard, spoken = usage.audio_tokens, usage.audio_output_tokens
+    of_files, containers = usage.file_searches, usage.containers
     if searches is None or heard is None or spoken is None:
+        return None
+    if of_files is None or containers is None or min(of_files, containers) < 0:
         return None
     if min(said, cached, written_1h, searches, heard, spoken) < 0 or written_1h > written:
         return None
     if cached + written > told or heard > told or spoken > said:
         return None
     thought = thought if thought is not None and 0 <= thought <= said else 0
-    return Counts(told, said, cached, written, written_1h, thought, searches, heard, spoken)
+    sounds = (heard, spoken)
+    return Counts(
+        *(told, said, cached, written, written_1h, thought, searches, *sounds),
+        file_searches=of_files,
+        containers=containers,
+    )
 
 
 class _Terms(NamedTuple):
@@ -217,6 +243,7 @@ def _rates(terms: _Terms, _slot: int) -> Rates | None:
         if _speaks(lists)
         else None,
         search=(cost(0, searches=1000) - call) / 1000 if _searches(lists) else None,
+        file_search=(cost(0, file_searches=1000) - call) / 1000 if _finds(lists) else None,
     )
 
 
@@ -264,6 +291,10 @@ def _searches(lists: Any) -> bool:
     return lists.web_searches_kcount is not None
 
 
+def _finds(lists: Any) -> bool:
+    return getattr(lists, "storage_searches_kcount", None) is not None
+
+
 def _hears(lists: Any) -> bool:
     return lists.input_audio_mtok is not None
 
@@ -277,6 +308,8 @@ def _calculated(terms: _Terms, counts: Counts) -> Decimal | None:
     found = _asked(terms, counts)
     lists = found.model_price
     if (counts.searches and not _searches(lists)) or (counts.written_1h and not _keeps(lists)):
+        return None
+    if counts.containers or (counts.file_searches and not _finds(lists)):
         return None
     if (counts.heard and not _hears(lists)) or (counts.spoken and not _speaks(lists)):
         return None
@@ -298,6 +331,8 @@ def _asked(terms: _Terms, counts: Counts) -> Any:
         input_audio_tokens=counts.heard,
         output_audio_tokens=counts.spoken,
         web_searches=counts.searches,
+        # What came later than the oldest list that is taken.
+        **({"storage_searches": counts.file_searches} if counts.file_searches else {}),
     )
     # What no variant of the price is chosen by is passed over.
     context = {name: value for way in _ways_of(terms.tier) for name, value in way.items()}

@@ -80,7 +80,8 @@ class Told:
             await self._say(text[len(said) :])
             return reply
         if not self.in_step:
-            raise Rejected("unreadable_reply", detail="its pieces do not make up its text")
+            detail = "its pieces do not make up its text"
+            raise Rejected("unreadable_reply", detail=detail, kept=reply.kept, used=reply)
         return reply.with_text(said)
 
     async def _say(self, piece: str) -> None:

@@ -7,12 +7,14 @@ what was thought. Anthropic's input contains neither; some servers' output leave
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from turnmill_worker.providers.port import Usage
+from turnmill_worker.providers.hosted import ran_in
+from turnmill_worker.providers.port import Done, Usage
 from turnmill_worker.providers.untrusted import (
     count,
     count_if_any,
     mapping,
     mappings,
+    name,
     text,
     tier,
     total,
@@ -20,6 +22,8 @@ from turnmill_worker.providers.untrusted import (
 
 #: What of an answer says what was used. It is kept as it came, but for words: see `figures`.
 _TOLD = ("model", "service_tier", "usage", "tool_usage")
+#: What is kept beside it: how often the vendor has run tools of its own, where it says so by items.
+_RAN = "ran"
 
 #: What changes no price.
 _ORDINARY = frozenset({"", "standard", "global", "not_available"})
@@ -40,8 +44,11 @@ def of_openai(answer: Mapping[str, Any]) -> Usage:
         cached = _either(usage, "prompt_cache_hit_tokens", "cached_tokens")
     kept_long = mapping(of_input.get("cache_write_tokens_details")).get("ttl_12h_tokens")
     thought = count_if_any(of_output.get("reasoning_tokens"))
+    ran, said = ran_in(answer), said_in(answer)
     tools = mapping(answer.get("tool_usage"))
     searched, painted = mapping(tools.get("web_search")), mapping(tools.get("image_gen"))
+    searches = searched.get("num_requests")
+    painting = _is_used(painted) if painted else bool(ran.get("pictures"))
     return Usage(
         input_tokens=told,
         output_tokens=_with_thoughts(usage, told=told, thought=thought),
@@ -51,9 +58,11 @@ def of_openai(answer: Mapping[str, Any]) -> Usage:
         reasoning_tokens=thought,
         audio_tokens=count_if_any(of_input.get("audio_tokens")),
         audio_output_tokens=count_if_any(of_output.get("audio_tokens")),
-        searches=count_if_any(searched.get("num_requests")),
-        service_tier=_MIXED if _is_used(painted) else tier(answer.get("service_tier")),
-        said=said_in(answer),
+        searches=count_if_any(ran.get("searches") if searches is None else searches),
+        file_searches=count_if_any(ran.get("file_searches")),
+        containers=count_if_any(ran.get("containers")),
+        service_tier=_MIXED if painting else tier(answer.get("service_tier")),
+        said=({**said[0], _RAN: ran},) if said and ran else said,
     )
 
 
@@ -91,6 +100,8 @@ def summed(one: Usage, other: Usage) -> Usage:
         audio_tokens=total(one.audio_tokens, other.audio_tokens),
         audio_output_tokens=total(one.audio_output_tokens, other.audio_output_tokens),
         searches=total(one.searches, other.searches),
+        file_searches=total(one.file_searches, other.file_searches),
+        containers=total(one.containers, other.containers),
         service_tier=other.service_tier,
         said=(*one.said, *other.said),
     )
@@ -101,6 +112,16 @@ def said_in(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     if not answer.get("usage"):
         return ()
     return ({name: answer[name] for name in _TOLD if answer.get(name) is not None},)
+
+
+def used_at_openai(answer: Mapping[str, Any]) -> Done | None:
+    """Return what an answer has used that is no reply; None where it does not say."""
+    return _used(answer, of_openai)
+
+
+def used_at_anthropic(answer: Mapping[str, Any]) -> Done | None:
+    """Return the same of Anthropic's."""
+    return _used(answer, of_anthropic)
 
 
 #: How a call's usage is read again from what was kept of it, by provider.
@@ -114,6 +135,12 @@ def read_again(provider: str, said: Sequence[Mapping[str, Any]]) -> list[tuple[s
     """Return the model and usage of each call of an attempt; nothing where it cannot be read."""
     read = _AGAIN.get(provider)
     return [] if read is None else [(text(one.get("model")), read(one)) for one in said]
+
+
+def _used(answer: Mapping[str, Any], usage_of: Callable[[Mapping[str, Any]], Usage]) -> Done | None:
+    if not mapping(answer.get("usage")):
+        return None
+    return Done(text="", usage=usage_of(answer), model=name(answer.get("model")))
 
 
 def _is_used(model: Mapping[str, Any]) -> bool:

@@ -38,14 +38,14 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     claim = holding.claim  # of whoever was asked in the end
     elapsed = time.monotonic() - began
     found = judged(claim, came, holding, deps)
-    answered = found.reply or holding.withheld
-    if answered:
-        estimate = None
-        estimates.learn(deps.gauge, holding, answered)
-    else:
+    answered, estimate = found.reply or holding.withheld, None
+    if answered is None:
         estimate = await calls.shielded(
             estimates.estimated(came, holding, deps.ledger.history, deps.gauge)
         )
+        answered = found.used if estimate is None else None
+    if answered is not None:
+        estimates.learn(deps.gauge, holding, answered)
     cost, priced_by = _cost(claim, answered, estimate, deps)
     settlement = settlements.settlement(
         claim,

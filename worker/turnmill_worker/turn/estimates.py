@@ -15,8 +15,9 @@ from turnmill.domain.ids import SessionId
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers.boundary import attempted
 from turnmill_worker.providers.fields import usage_of
-from turnmill_worker.providers.port import Done, Request, Running, Usage
+from turnmill_worker.providers.port import Done, Request, Running, Usage, used_by
 from turnmill_worker.providers.rereading import come_back, is_gone
+from turnmill_worker.providers.usages import summed
 from turnmill_worker.turn.gauge import Gauge
 
 #: Messages of a history that is read for its size alone.
@@ -40,24 +41,36 @@ async def estimated(
     """
     request, streamed = holding.request, holding.partial
     came = 0 if streamed is None else streamed.bytes
-    if request is None or not holding.sent or not _is_cut(found, came=came):
+    if request is None or not (holding.sent or came) or not _is_cut(found, came=came):
         return None
-    measure = gauge.of(holding.claim.provider, request.model)
     told = None if streamed is None or streamed.usage is None else usage_of(streamed.usage)
+    before = used_by(found) if isinstance(found, ProviderError) else None
+    if before is not None and told is None and not _is_open(found):
+        return None  # all of it was counted
+    measure = gauge.of(holding.claim.provider, request.model)
     if told is not None and told.input_tokens is not None:
         said = told.output_tokens
         return replace(told, output_tokens=measure.said(came) if said is None else said)
     tokens = measure.told(await _sent(request, read))
     own = measure.told(_size_of(request.messages))
     cached = gauge.cached(holding.claim, told=tokens, own=own)
-    return Usage(input_tokens=tokens, output_tokens=measure.said(came), cached_tokens=cached)
+    usage = Usage(input_tokens=tokens, output_tokens=measure.said(came), cached_tokens=cached)
+    return usage if before is None else summed(before.usage, usage)
 
 
 def _is_cut(found: object, *, came: int) -> bool:
-    """Tell whether it ended for us before its end, and not with an error of the vendor's."""
-    if isinstance(found, MaybeSent):
-        return came > 0 or not found.answered
+    """Tell whether it ended for us before its end: an error of the vendor's, while it spoke, too.
+
+    That is told in the middle of what it has said, and is thus paid for, perhaps.
+    """
+    if isinstance(found, ProviderError):
+        return came > 0 or _is_open(found)
     return isinstance(found, Stop | Running)
+
+
+def _is_open(found: object) -> bool:
+    """Tell whether nobody knows how far the vendor has come."""
+    return isinstance(found, MaybeSent) and not found.answered
 
 
 def learn(gauge: Gauge, holding: Holding, reply: Done) -> None:

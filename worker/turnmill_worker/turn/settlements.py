@@ -31,11 +31,11 @@ def settlement(
 ) -> Settlement:
     """Return the verdict with the identity of the turn, and what the call has used and cost.
 
-    Without a reply, `estimate` says what it has used, or an answer that was `withheld`, and
-    `partial` what had come of one. Where
+    Without a reply, `estimate` says what it has used, or an answer that was `withheld`, or what the
+    vendor has counted all the same, and `partial` what had come of one. Where
     something is `reserved` for it and nobody knows what it has cost, it `may_have_cost` all of it.
     """
-    answered = verdict.reply or withheld
+    answered = verdict.reply or withheld or (None if estimate else verdict.used)
     usage = answered.usage if answered else estimate
     is_unpriced = usage is not None and cost_usd is None
     return Settlement(
@@ -59,7 +59,7 @@ def settlement(
         cost_usd=cost_usd,
         priced_by=priced_by or None,
         estimated=usage is not None and answered is None,
-        counts_again=claim.estimated and (verdict.reply is not None or verdict.outcome == "absent"),
+        counts_again=claim.estimated and verdict.tells,
         provider_ms=provider_ms,
         kept=_kept(claim, verdict),
         waits_for=verdict.waits_for,

@@ -13,7 +13,15 @@ from turnmill.store.records import Claim
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.layers.shortening import kind_of
 from turnmill_worker.providers.boundary import Answer, BadAnswer, Bug, Fault
-from turnmill_worker.providers.port import Absent, Done, Failed, NotNow, Running, Unknowable
+from turnmill_worker.providers.port import (
+    Absent,
+    Done,
+    Failed,
+    NotNow,
+    Running,
+    Unknowable,
+    used_by,
+)
 
 #: For so long a provider is asked what has become of a turn.
 BACKGROUND_TIMEOUT = timedelta(days=1)
@@ -62,6 +70,7 @@ class Verdict:
     answered_because: str | None = None
     answered_by: str | None = None
     tells: bool = False  #: it is known by now what became of the call
+    used: Done | None = None  #: what the call has used that came to nothing, as it was counted
 
 
 def of_answer(
@@ -223,7 +232,7 @@ def _unanswered(
         outcome="unanswered",
         native_ref=claim.native_ref,
         runs_on=True,
-        **_words(error),
+        **_words(error) | {"used": None},  # it would be told, and booked, at each look
     )
     floor = error.retry_after or timedelta(0)
     pause = policy.ask_again_after(claim.waited, floor=floor, jitter=jitter)
@@ -254,6 +263,7 @@ def _words(error: ProviderError) -> dict[str, Any]:
         "error_detail": storable(error.detail)[:4000] or None,
         "request_id": error.request_id,
         "kept": ids_of(error.kept),
+        "used": used_by(error),
     }
 
 

@@ -13,7 +13,8 @@ class ProviderError(TurnmillError):
     the user, so it is stored in the database and shown nowhere else. `kept` are the vendor's ids of
     what it stored all the same, to be deleted there. `answered`: the vendor itself has told of the
     error, and so charges nobody, unless a part of a reply had come. `of_account`: it refuses all
-    that comes with this key, until somebody sets that right: a quota, a bill, a key.
+    that comes with this key, until somebody sets that right: a quota, a bill, a key. `used` is what
+    the provider has counted of the call all the same: a `Done` of the worker's, for its usage.
     """
 
     code = "provider_error"
@@ -28,12 +29,14 @@ class ProviderError(TurnmillError):
         kept: Sequence[str] = (),
         answered: bool = False,
         of_account: bool = False,
+        used: object = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(error_code or self.code, hint=hint)
         self.kept = tuple(kept)
         self.answered = answered
         self.of_account = of_account
+        self.used = used
         self.error_code = error_code or self.code
         self.detail = detail
         self.retry_after = retry_after

@@ -25,6 +25,7 @@ from turnmill_worker.providers.failures import safe_code
 from turnmill_worker.providers.http import RawAnswer, Vendor, encoded
 from turnmill_worker.providers.port import Done, Request
 from turnmill_worker.providers.untrusted import Unreadable, count, mapping, moment, name
+from turnmill_worker.providers.usages import used_at_anthropic
 
 _PATH = "v1/messages/batches"
 _NO_SUCH_PATH = frozenset({404, 405, 501})
@@ -130,7 +131,9 @@ async def _said(payload: Mapping[str, Any]) -> Done:
     usage = {**mapping(message.get("usage")), "service_tier": TIER}
     payload = {**message, "usage": usage} if message.get("usage") is not None else dict(message)
     answer = RawAnswer(200, {}, b"", payload=payload)
-    return await read(answer, lambda said: messages.reply_of(said, request_id=""))
+    return await read(
+        answer, lambda said: messages.reply_of(said, request_id=""), used_in=used_at_anthropic
+    )
 
 
 _API = BatchesApi(

@@ -77,6 +77,7 @@ class Paused:
 
     content: Sequence[Any] = field(repr=False)  #: the blocks as they came
     usage: Usage
+    model: str = ""
 
 
 def body_of(
@@ -172,7 +173,15 @@ def pause_in(payload: Mapping[str, Any], *, before: Paused | None) -> Paused | N
     if payload.get("error") or text(payload.get("stop_reason")) not in _PAUSES:
         return None
     content, usage = _all_said(payload, before)
-    return Paused(content=content, usage=usage)
+    return Paused(content=content, usage=usage, model=name(payload.get("model")))
+
+
+def used_until(paused: Paused | None, last: Done | None) -> Done | None:
+    """Return what an answer has used that came to nothing, with what it had `paused` after."""
+    if paused is None:
+        return last
+    usage = paused.usage if last is None else summed(paused.usage, last.usage)
+    return Done(text="", usage=usage, model=paused.model)
 
 
 def reply_of(payload: Mapping[str, Any], *, request_id: str, before: Paused | None = None) -> Done:

@@ -43,9 +43,11 @@ from turnmill_worker.providers.port import (
     Unknowable,
     Uploaded,
     Usage,
+    used_by,
 )
 from turnmill_worker.providers.rereading import come_back, is_gone, let_go
 from turnmill_worker.providers.streaming import Told, answered
+from turnmill_worker.providers.usages import used_at_anthropic
 from turnmill_worker.providers.vendor_files import VendorFiles, file_lost, lost_file
 
 #: Requests of one answer, which the vendor pauses where it searches for long.
@@ -117,16 +119,20 @@ class AnthropicProvider:
     async def _answered(self, request: Request, within: timedelta, told: Told | None) -> Done:
         """Return the whole answer: where the vendor pauses, it is asked to go on."""
         paused: Paused | None = None
-        for left in reversed(range(_ROUNDS)):
-            body = partial(messages.body_of, request, paused=paused, stream=told is not None)
-            post = partial(self._post, within, told, messages.counting(request, paused))
-            answer = await self._asked(body, post, request)
-            if not answer.accepted:
-                raise _refused(answer, request)
-            reply = await _read(answer, before=paused, may_pause=left > 0)
-            if isinstance(reply, Done):
-                return reply
-            paused = reply
+        try:
+            for left in reversed(range(_ROUNDS)):
+                body = partial(messages.body_of, request, paused=paused, stream=told is not None)
+                post = partial(self._post, within, told, messages.counting(request, paused))
+                answer = await self._asked(body, post, request)
+                if not answer.accepted:
+                    raise _refused(answer, request)
+                reply = await _read(answer, before=paused, may_pause=left > 0)
+                if isinstance(reply, Done):
+                    return reply
+                paused = reply
+        except ProviderError as error:
+            error.used = messages.used_until(paused, used_by(error))
+            raise
         raise AssertionError("the last round does not pause")
 
     async def _asked(
@@ -213,4 +219,4 @@ async def _read(answer: RawAnswer, *, before: Paused | None, may_pause: bool) ->
         paused = messages.pause_in(payload, before=before) if may_pause else None
         return paused or messages.reply_of(payload, request_id=request_id, before=before)
 
-    return await read(answer, reply_of, request_id=REQUEST_ID)
+    return await read(answer, reply_of, request_id=REQUEST_ID, used_in=used_at_anthropic)

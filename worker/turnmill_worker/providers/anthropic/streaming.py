@@ -100,7 +100,12 @@ class MessageEvents:
             return
         blocks = [self._blocks[index].whole() for index in sorted(self._blocks)]
         spoilt = self._is_spoilt or any(one is None for one in blocks)
-        self.payload = {} if spoilt else {**self._message, "content": blocks}
+        if spoilt:  # no reply, but paid for
+            self.payload = {
+                name: self._message[name] for name in ("model", "usage") if name in self._message
+            }
+        else:
+            self.payload = {**self._message, "content": blocks}
 
 
 def _begun(message: Mapping[str, Any]) -> dict[str, Any]:

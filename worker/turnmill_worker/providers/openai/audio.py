@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 from openai import AsyncOpenAI
 
 from turnmill.domain.content import Audio
-from turnmill.domain.errors import KeyMissing, MaybeSent
+from turnmill.domain.errors import KeyMissing, MaybeSent, ProviderError
 from turnmill_worker.providers.answers import id_in, read
 from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.http import (
@@ -28,7 +28,7 @@ from turnmill_worker.providers.multipart import FormFile, form
 from turnmill_worker.providers.openai.refusals import REQUEST_ID, refusal_of
 from turnmill_worker.providers.openai.spoken import Spoken, pieces_of, usage_of
 from turnmill_worker.providers.parameters import setting_refused, timeout_of
-from turnmill_worker.providers.port import Request, Usage
+from turnmill_worker.providers.port import Done, Request, Usage
 from turnmill_worker.providers.untrusted import Unreadable, count, mapping, name
 from turnmill_worker.providers.voice_port import Keep, Sound, Speech, Terms, Transcript
 
@@ -171,9 +171,16 @@ class OpenAISpeaker(_OfAccount):
             kept.append(await keep(joined, _MEDIA_TYPES[form_]))
             return RawAnswer(incoming.status, incoming.headers, b"", incoming.framed)
 
-        answer = await self._account.vendor.stream(
-            SPEECH, _speech(request, first), take, within=_timeout(request)
-        )
+        try:
+            answer = await self._account.vendor.stream(
+                SPEECH, _speech(request, first), take, within=_timeout(request)
+            )
+        except ProviderError as error:
+            made = [one for one in spoken if one.is_whole]
+            if made and (error.answered or not isinstance(error, MaybeSent)):
+                # They are paid for, whatever became of the others, or of all.
+                error.used = Done(text="", usage=usage_of(made), model=request.model)
+            raise
         if not answer.accepted:
             raise refusal_of(answer)
         return Speech(

@@ -27,6 +27,7 @@ from turnmill_worker.providers.openai.keeping import CONVERSATION, api_of, kind_
 from turnmill_worker.providers.openai.refusals import REQUEST_ID, refusal_of
 from turnmill_worker.providers.port import Done, Request
 from turnmill_worker.providers.untrusted import Unreadable, count, mapping, mappings, moment, name
+from turnmill_worker.providers.usages import used_at_openai
 
 _PATH = "batches"
 _FILES = "files"
@@ -183,7 +184,12 @@ async def _said(payload: Mapping[str, Any]) -> Done:
         raise refusal_of(RawAnswer(status, headers, as_json(body)))
     reply_of = chat.reply_of if body.get("object") == "chat.completion" else _RESPONSE
     answer = RawAnswer(status, headers, b"", payload=body)
-    reply = await read(answer, partial(reply_of, request_id=request_id), request_id=REQUEST_ID)
+    reply = await read(
+        answer,
+        partial(reply_of, request_id=request_id),
+        request_id=REQUEST_ID,
+        used_in=used_at_openai,
+    )
     if not isinstance(reply, Done):
         raise NotSent("batch_line_unanswered")
     return reply

@@ -1,6 +1,7 @@
 """Items of the Responses API, and the parts that they are here."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from turnmill.domain.content import Attached, Message, Native, Part, Text, ToolCall, ToolOutput
@@ -11,13 +12,14 @@ from turnmill_worker.providers.pairing import (
     NO_WORDS,
     Dialect,
     citing,
+    is_blank,
     paired,
     said_arguments_of,
     whole_pairs,
     words_of,
 )
 from turnmill_worker.providers.port import Request
-from turnmill_worker.providers.untrusted import joined, mapping, mappings, text
+from turnmill_worker.providers.untrusted import joined, mapping, mappings, name, text
 
 API = "responses"  #: of native parts
 
@@ -34,7 +36,11 @@ ANSWERED = frozenset(
 )
 
 #: What travels back in a history of ours. Not among them is what holds the bytes of a picture.
-_KEPT = (ANSWERED | {"mcp_list_tools", "reasoning"}) - {"image_generation_call"}
+_KEPT = (ANSWERED | {"compaction", "mcp_list_tools", "reasoning"}) - {"image_generation_call"}
+#: They mean nothing to who has not stored them, but for what is encrypted in them.
+_SEALED = frozenset({"compaction", "reasoning"})
+#: What the vendor takes back of what stands for all that was said before it.
+_OF_COMPACTION = ("id", "type", "encrypted_content")
 
 
 def input_of(
@@ -77,16 +83,16 @@ def parts_of(output: Sequence[Mapping[str, Any]], *, keep: bool, called: bool) -
     Where it says what it has thought, or whom it cites, that is kept in any case, to be seen.
     """
     said = _joined_of(output, "text")
-    if said and all(one.get("type") == "message" and not _cites(one) for one in output):
+    marks = keep and any(map(_phase_of, output))
+    if said and not marks and all(map(_is_plain, output)):
         return [Text(said)]  # most are nothing else
-    keep = keep and all(map(_can_return, output))  # none without the reasoning that it belongs to
+    # None without the reasoning that it belongs to.
+    keep = keep and all(_can_return(one) for one in output if one.get("type") == "reasoning")
     found: list[Part] = []
     for item in output:
         kind = text(item.get("type"))
         if kind == "message":
-            words = _joined_of([item], "text" if said else "refusal", strict=False)
-            found += [Text(words)] if words else []
-            found += [native_of("openai", API, item)] if said and words and _cites(item) else []
+            found += _words_in(item, "text" if said else "refusal", marks=marks)
         elif kind == "function_call" and called:
             found.append(_call(item, found))
         elif keep and kind in _KEPT and _can_return(item):
@@ -96,6 +102,22 @@ def parts_of(output: Sequence[Mapping[str, Any]], *, keep: bool, called: bool) -
             told = {name: one for name, one in item.items() if name != "encrypted_content"}
             found.append(native_of("openai", API, told))
     return _as_one(found)
+
+
+def _words_in(item: Mapping[str, Any], kind: str, *, marks: bool) -> Iterator[Part]:
+    """Yield the words of a message, and behind them what it says of these, where it travels back.
+
+    Where they are from is kept in any case, to be seen.
+    """
+    words = _joined_of([item], kind, strict=False)
+    if words:
+        yield Text(words)
+    if is_blank(words) or kind != "text":
+        return
+    if _cites(item):
+        yield native_of("openai", API, item)
+    elif marks and (phase := _phase_of(item)):
+        yield native_of("openai", API, {"type": "message", "phase": phase})
 
 
 def is_refusal(output: Sequence[Mapping[str, Any]]) -> bool:
@@ -113,10 +135,10 @@ def is_unanswered(item: Mapping[str, Any]) -> bool:
 
 def _items(message: Message) -> Iterator[Any]:
     role = message.role
-    for part in message.parts:
+    for part, following in zip_longest(message.parts, message.parts[1:]):
         match part:
             case Text():
-                yield _item(role, part.text)
+                yield _item(role, part.text) | _marked_by(following)
             case ToolCall():
                 said = said_arguments_of(part)
                 yield {
@@ -132,7 +154,8 @@ def _items(message: Message) -> Iterator[Any]:
                     "output": part.output,
                 }
             case Native():
-                yield _own(item_of(part))
+                if not _is_mark(item := item_of(part)):
+                    yield _own(item)
             case _:
                 raise unsupported(part)
 
@@ -188,10 +211,10 @@ def _as_one(parts: list[Part]) -> list[Part]:
 
 def _can_return(item: Mapping[str, Any]) -> bool:
     """Tell whether it means something to a vendor that has not stored it."""
-    if item.get("type") != "reasoning":
+    if item.get("type") not in _SEALED:
         return True
     is_whole = text(item.get("id")) and isinstance(item.get("summary"), list)
-    return bool(is_whole and text(item.get("encrypted_content")))
+    return bool((is_whole or item["type"] == "compaction") and text(item.get("encrypted_content")))
 
 
 def _part_of(item: Mapping[str, Any]) -> Part | None:
@@ -201,6 +224,29 @@ def _part_of(item: Mapping[str, Any]) -> Part | None:
     if item.get("type") == "function_call_output" and isinstance(said := item.get("output"), str):
         return ToolOutput(call_id=text(item.get("call_id")), output=said)
     return None
+
+
+def _is_plain(item: Mapping[str, Any]) -> bool:
+    return item.get("type") == "message" and not _cites(item)
+
+
+def _phase_of(item: Mapping[str, Any]) -> str:
+    """Return as what the model has said a message, on its way or in the end; "" where it is none.
+
+    The vendor wants that back with the words: models do worse without.
+    """
+    return name(item.get("phase")) if item.get("type") == "message" else ""
+
+
+def _is_mark(item: object) -> bool:
+    """Tell whether it says of the words right before it as what they were said, and no more."""
+    return isinstance(item, dict) and bool(_phase_of(item)) and "content" not in item
+
+
+def _marked_by(part: Part | None) -> dict[str, str]:
+    """Return what the part that follows some words says of them."""
+    item = mapping(item_of(part)) if isinstance(part, Native) else {}
+    return {"phase": _phase_of(item)} if _is_mark(item) else {}
 
 
 def _cites(item: Mapping[str, Any]) -> bool:
@@ -222,14 +268,18 @@ def _words_cited(part: Part) -> str | None:
 
 def _own(item: Any) -> Any:
     """Return an item as the vendor takes it back: a message by what it says, not by its id."""
+    if isinstance(item, dict) and item.get("type") == "compaction":
+        return {name: item[name] for name in _OF_COMPACTION if item.get(name)}
     if not isinstance(item, dict) or not _cites(item):
         return item
     content = [
         {"type": "output_text", "text": said, "annotations": mappings(one.get("annotations"))}
         for one in mappings(item.get("content"))
-        if one.get("type") in ("output_text", "text") and (said := text(one.get("text")))
+        if one.get("type") in ("output_text", "text")
+        and not is_blank(said := text(one.get("text")))
     ]
-    return {"type": "message", "role": "assistant", "content": content}
+    phase = {"phase": said} if (said := _phase_of(item)) else {}
+    return {"type": "message", "role": "assistant", "content": content, **phase}
 
 
 def _company(parts: Sequence[Part]) -> list[Part]:
@@ -242,13 +292,23 @@ def _company(parts: Sequence[Part]) -> list[Part]:
         kind = text(items[place].get("type"))
         if not isinstance(parts[place], Native) or place in pairs:
             stays = True
-        elif kind == "reasoning":
-            stays = bool(kept) and _can_return(items[place])
+        elif kind in _SEALED:
+            stays = (bool(kept) or kind == "compaction") and _can_return(items[place])
+        elif _is_mark(items[place]):
+            stays = _marks_words(parts, items, place)
         else:
             stays = kind not in ("", "item_reference") and _half(items[place]) is None
         if stays:
             kept.append(parts[place])
     return kept[::-1]
+
+
+def _marks_words(parts: Sequence[Part], items: Sequence[Mapping[str, Any]], place: int) -> bool:
+    """Tell whether words stand before this mark; of those that somebody has joined, the last is."""
+    if place + 1 < len(items) and _is_mark(items[place + 1]):
+        return False
+    before = next((n for n in reversed(range(place)) if not _is_mark(items[n])), None)
+    return before is not None and isinstance(parts[before], Text)
 
 
 def _half(item: Mapping[str, Any]) -> tuple[tuple[str, str], bool] | None:

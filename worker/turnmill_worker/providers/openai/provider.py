@@ -67,6 +67,7 @@ from turnmill_worker.providers.port import (
 from turnmill_worker.providers.pricing import window
 from turnmill_worker.providers.streaming import Told
 from turnmill_worker.providers.untrusted import tier
+from turnmill_worker.providers.usages import used_at_openai
 from turnmill_worker.providers.vendor_files import VendorFiles
 
 T = TypeVar("T")
@@ -265,7 +266,7 @@ class OpenAIProvider:
         if not answer.accepted:
             raise refused(answer, request)
         reply_of = partial(chat.reply_of, request_id=id_in(answer, REQUEST_ID))
-        return await read(answer, reply_of, request_id=REQUEST_ID)
+        return await read(answer, reply_of, request_id=REQUEST_ID, used_in=used_at_openai)
 
 
 async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T]) -> T:
@@ -281,12 +282,12 @@ async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T])
         )
 
     try:
-        return await read(answer, read_as, request_id=REQUEST_ID)
+        return await read(answer, read_as, request_id=REQUEST_ID, used_in=used_at_openai)
     except ProviderError as error:
         lost = lost_in(error, request)
         if lost is None:
             raise
-        lost.kept = error.kept
+        lost.kept, lost.used = error.kept, error.used
     raise lost  # out here, so that what the vendor said is not chained to it
 
 

@@ -30,7 +30,7 @@ from turnmill_worker.providers.untrusted import (
     name,
     text,
 )
-from turnmill_worker.providers.usages import of_openai
+from turnmill_worker.providers.usages import of_openai, used_at_openai
 
 PATH = "responses"
 COUNT_PATH = "responses/input_tokens"
@@ -164,9 +164,7 @@ def used_by(payload: Mapping[str, Any]) -> Done | None:
     """
     if not payload.get("status"):
         raise_error_inside(payload)
-    if not mapping(payload.get("usage")):
-        return None
-    return Done(text="", usage=of_openai(payload), model=name(payload.get("model")))
+    return used_at_openai(payload)
 
 
 def found_of(
@@ -185,7 +183,7 @@ def found_of(
     if status in _ENDED:
         kept = _kept(name(payload.get("id")), chain=chain)
         error = _failure(payload, status=str(status), kept=kept)
-        error.request_id = request_id
+        error.request_id, error.used = request_id, used_at_openai(payload)
         return Failed(error=error)
     try:
         return reply_of(payload, chain=chain, request_id=request_id, offered=offered, thread=thread)
@@ -195,7 +193,11 @@ def found_of(
         # It has ended and will say the same tomorrow: as the answer to a call, it has no reply.
         kept = _kept(name(payload.get("id")), chain=chain)
         error = Rejected(
-            "unreadable_reply", detail=words_of(payload), request_id=request_id, kept=kept
+            "unreadable_reply",
+            detail=words_of(payload),
+            request_id=request_id,
+            kept=kept,
+            used=used_at_openai(payload),
         )
         return Failed(error=error)
 

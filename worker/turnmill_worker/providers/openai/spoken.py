@@ -70,12 +70,14 @@ class Spoken:
         self._usage: Mapping[str, Any] | None = None
         self._tells = False  #: it came as events
         self._ended = False
+        self.is_whole = False
 
     async def pieces(self, incoming: Incoming) -> AsyncIterator[bytes]:
         """Yield the sound. Raises MaybeSent where its last event is missing."""
         if not incoming.says_stream:
             async for piece in _as_they_are(incoming):
                 yield piece
+            self.is_whole = incoming.framed
             return
         self._tells = True
         events = Events(most=_EVENT_MAX)
@@ -87,6 +89,7 @@ class Spoken:
             yield sound
         if not self._ended:
             raise MaybeSent("truncated")
+        self.is_whole = True
 
     def whole(self, answer: RawAnswer) -> bytes:
         """Return the sound of an answer that is there. Raises MaybeSent for half of one."""
@@ -95,6 +98,7 @@ class Spoken:
                 raise MaybeSent("truncated")
             if _is_json(answer.headers):
                 raise _no_sound(answer.body)
+            self.is_whole = True
             return answer.body
         self._tells = True
         events = Events(most=_EVENT_MAX)
@@ -103,6 +107,7 @@ class Spoken:
             sound += self._taken(last)
         if not self._ended:
             raise MaybeSent("truncated")
+        self.is_whole = True
         return sound
 
     def usage(self) -> Usage:

@@ -124,7 +124,8 @@ class ChatEvents:
         if word.strip() != _DONE:
             self._spoil(told)
         elif self._finish is not None:
-            self.payload = {} if self._is_spoilt else self._completion()
+            # What is spoilt is no reply, but paid for.
+            self.payload = {**self._top} if self._is_spoilt else self._completion()
 
     def _count(self, event: Mapping[str, Any], choices: list[Mapping[str, Any]]) -> None:
         """Take what was used, wherever the server puts it: each time it is the sum so far."""
