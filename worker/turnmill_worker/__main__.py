@@ -11,6 +11,7 @@ from celery.bin.beat import beat
 from celery.bin.worker import worker
 
 from turnmill.domain.errors import TurnmillError
+from turnmill_worker.celery.lossy import lose_what_cannot_be_written
 
 
 @click.group()
@@ -18,6 +19,7 @@ from turnmill.domain.errors import TurnmillError
 @click.pass_context
 def main(ctx: click.Context, app: str) -> None:
     """Run one of Celery's programs for Turnmill."""
+    lose_what_cannot_be_written()
     try:
         found = find_app(app)
     except TurnmillError as error:

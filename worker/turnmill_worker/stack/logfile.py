@@ -10,9 +10,16 @@ _ROOM = 2**20  #: bytes; with less, a disk is as good as full
 
 
 def open_for_child(path: Path) -> BinaryIO:
-    """Open the log for a new run of its program, readable by its owner only."""
-    keep_small(path)
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    """Open the log for a new run of its program, readable by its owner only.
+
+    Where it cannot be opened, the program runs without one.
+    """
+    flags = os.O_WRONLY | os.O_APPEND
+    try:
+        keep_small(path)
+        fd = os.open(path, flags | os.O_CREAT, 0o600)
+    except OSError:
+        fd = os.open(os.devnull, flags)
     return os.fdopen(fd, "ab")
 
 
