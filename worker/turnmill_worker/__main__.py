@@ -4,6 +4,8 @@
 MB in a worker that never uses them. `celery -A turnmill_worker.app worker` does the same work.
 """
 
+import sys
+
 import click
 from celery.app.utils import find_app
 from celery.bin.base import CLIContext
@@ -31,4 +33,8 @@ main.add_command(worker)
 main.add_command(beat)
 
 if __name__ == "__main__":
-    main(prog_name="python -m turnmill_worker")
+    arguments = sys.argv[1:]
+    # By these words Celery begins a worker anew that gets HUP. By its file, as it stood there, it
+    # would find our folder of this name where Celery is meant.
+    sys.argv[:] = ["-P", "-m", "turnmill_worker", *arguments]
+    main(arguments, prog_name="python -m turnmill_worker")
