@@ -64,8 +64,9 @@ def test_a_program_whose_pipes_nobody_reads_goes_on() -> None:
     assert done.returncode == 7
 
 
-def test_what_can_be_written_is_written_as_before() -> None:
-    argv = [sys.executable, "-W", "error", "-c", PROGRAM]
+@pytest.mark.parametrize("options", [(), ("-u",)])
+def test_what_can_be_written_is_written_as_before(options: tuple[str, ...]) -> None:
+    argv = [sys.executable, *options, "-W", "error", "-c", PROGRAM]
     done = subprocess.run(argv, capture_output=True, timeout=30, check=False)
     assert done.stdout.decode() == "a banner\nanother\né\n"
     assert done.stderr.decode() == "x" * 100_000 + "\na line\n"
@@ -130,10 +131,16 @@ def test_a_beat_whose_disk_fills_up_goes_on_and_notes_again_when_there_is_room(
     again.close()
 
 
-def test_a_program_whose_log_cannot_be_opened_runs_without_one(tmp_path: Path) -> None:
-    (tmp_path / "logs").write_text("no folder")
-    with logfile.open_for_child(tmp_path / "logs" / "worker1.log") as log:
+def test_a_program_for_whose_log_there_is_no_room_runs_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logfile, "keep_small", no_room)
+    with logfile.open_for_child(tmp_path / "worker1.log") as log:
         log.write(b"a line\n")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError):
+        logfile.open_for_child(tmp_path / "nowhere" / "worker1.log")
 
 
 def test_up_says_when_the_disk_of_its_logs_is_full_and_when_it_is_not_any_more(

@@ -2,7 +2,8 @@
 
 import sys
 from contextlib import suppress
-from io import TextIOWrapper
+from io import RawIOBase, TextIOWrapper
+from typing import Any
 
 _NAMES = ("stdout", "stderr")
 
@@ -41,7 +42,14 @@ def lose_what_cannot_be_written() -> None:
 
 def _over(stream: TextIOWrapper) -> Lossy:
     # A file of its own on the same descriptor: whoever holds the old one may go on with it.
-    file = open(stream.fileno(), "wb", closefd=False)  # noqa: SIM115 - as long as the process
+    buffering = 0 if isinstance(stream.buffer, RawIOBase) else -1  # PYTHONUNBUFFERED
+    file: Any = open(  # noqa: SIM115 - as long as the process
+        stream.fileno(), "wb", buffering=buffering, closefd=False
+    )
     return Lossy(
-        file, encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering
+        file,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
     )
