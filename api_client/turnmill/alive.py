@@ -81,10 +81,29 @@ def sign(program: str, *, every: float, state: State, says: str = "") -> Sign:
 
 
 def write(path: Path, one: Sign) -> None:
-    """Write it whole or not at all; raises OSError."""
+    """Write it whole or not at all; raises OSError.
+
+    A full disk has no room for a second file, but that of the first: who lives can say so there.
+    """
+    line = (json.dumps(asdict(one)) + "\n").encode()
     unfinished = path.with_name(f"{path.name}.{one.pid}")
-    unfinished.write_text(json.dumps(asdict(one)) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(line)
+        unfinished.replace(path)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        if not path.is_file():
+            raise
+        _write_over(path, line)
+
+
+def _write_over(path: Path, line: bytes) -> None:
+    """Write in the place of what a file holds; raises OSError."""
+    with path.open("rb+", buffering=0) as file:
+        held = len(file.read())
+        file.seek(0)
+        file.write(line.ljust(held))  # at once: whoever reads now has the old line or this one
 
 
 def make_room(home: Path, program: str) -> None:

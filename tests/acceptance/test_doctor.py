@@ -118,6 +118,8 @@ class Case:
 _USE = "GRANT USAGE ON SCHEMA turnmill TO doctors_role"
 _READ = "GRANT SELECT ON ALL TABLES IN SCHEMA turnmill TO doctors_role"
 
+_WORK = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA turnmill TO doctors_role"
+
 SERVERS: Mapping[str, Case] = {
     "wrong password": Case(database(login=f"turnmill:{SECRET}"), "database", "password", URL, 11),
     "no such role": Case(database(login=f"nobody:{SECRET}"), "database", "password", URL, 11),
@@ -139,6 +141,14 @@ SERVERS: Mapping[str, Case] = {
     "read grants": Case(
         role(_USE, _READ), "schema", "privilege", "turnmill migrate --runtime-role", 12
     ),
+    "no functions": Case(
+        role(_USE, _WORK, "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA turnmill FROM PUBLIC"),
+        *("schema", "privilege", "turnmill migrate --runtime-role", 12),
+    ),
+    "hidden rows": Case(
+        role(_USE, _WORK, "ALTER TABLE turnmill.turns ENABLE ROW LEVEL SECURITY"),
+        *("schema", "row_security", "DISABLE ROW LEVEL SECURITY", 12),
+    ),
     "broker: wrong password": Case(
         broker(login=f":{SECRET}"), "broker", "wrong_password", BROKER, 13
     ),
@@ -153,6 +163,10 @@ SERVERS: Mapping[str, Case] = {
     ),
     "broker: replica": Case(replica, "broker", "read_only", "primary", 13),
     "broker: full": Case(full, "broker", "no_memory", "maxmemory", 13),
+    "broker: too few replicas": Case(
+        lambda place: place.configure(min_replicas_to_write="1"),
+        *("broker", "too_few_replicas", "min-replicas-to-write", 13),
+    ),
     "broker: ACL": Case(not_permitted, "broker", "not_permitted", "docs/connections.md", 13),
     "broker: no such URL": Case(
         setting(**{BROKER: "http://127.0.0.1"}), "broker", "invalid_setting", "redis://", 13

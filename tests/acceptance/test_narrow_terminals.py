@@ -16,6 +16,7 @@ from tests import rows
 from tests.acceptance.terminal import Terminal
 from turnmill import Client, Settings
 from turnmill.domain.states import TurnState
+from turnmill.show.as_typed import as_typed
 from turnmill.store.database import Database
 from turnmill.store.nouns.accounts import AccountKey, close
 from turnmill.store.schema import migrate
@@ -146,3 +147,19 @@ def test_wide_says_nothing_beside_json(tmp_path: Path) -> None:
     said = Terminal(tmp_path, {}).run("audit", "ls", "--wide", "--json")
     assert (said.code, said.out) == (2, "")
     assert "--json cannot stand beside --wide: JSON has everything" in said.err
+
+
+def test_a_remedy_of_doctor_is_a_line_that_can_be_copied_on_any_terminal(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/{LONG}.db"
+    for columns in (40, 80, 10_000):
+        environment = {"TURNMILL_DATABASE_URL": url, "COLUMNS": str(columns)}
+        said = Terminal(tmp_path, environment).run("doctor")
+        plain = re.sub(r"\x1b\[[\d;]*m", "", said.out)
+        found = json.loads(Terminal(tmp_path, environment).run("doctor", "--json").out)
+        remedies = [one["fix"] for one in found["findings"] if one["fix"]]
+        assert max(len(remedy) for remedy in remedies) > 26  # behind the name of its check
+        for remedy in remedies:
+            shown = as_typed(remedy)
+            assert any(line.endswith(f"→ {shown}") for line in plain.split("\n")), shown

@@ -77,6 +77,7 @@ CALLS: dict[tuple[str, str, str], Callable[[Place, Any], object]] = {
     ),
     ("Turn", "cancel", "keep_partial"): lambda at, no: at.turn.cancel(keep_partial=no),
     ("Turn", "cancel", "wait"): lambda at, no: at.turn.cancel(wait=no),
+    ("Turn", "retry", "once"): lambda at, no: at.turn.retry(once=no),
     ("Webhooks", "create", "include_content"): lambda at, no: at.client.webhooks.create(
         url="https://a.example/", events=["*"], include_content=no
     ),

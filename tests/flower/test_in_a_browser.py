@@ -123,6 +123,49 @@ async def test_what_happens_is_seen_without_a_reload(
         assert tab.errors == []
 
 
+_AS_OF = "document.querySelector('.tm .refresh-status time').innerText"
+_ACTS = "document.querySelector('.tm-acts').innerText"
+_STATUS = "document.querySelector('.tm .refresh-status').innerText"
+_NO_PAGE = "window.fetch = () => Promise.resolve({text: () => Promise.resolve('<h1>502</h1>')})"
+_NO_ANSWER = "window.fetch = () => Promise.reject(new TypeError('refused'))"
+
+
+async def test_what_may_be_done_and_of_when_it_is_come_with_what_is_seen(
+    operator: Visitor, client: Client, store_url: str
+) -> None:
+    turn = every_cause(client, store_url)["retry"]
+    async with chromium(operator.login) as tab:
+        for page in ("/waiting", f"/turn/{turn}"):
+            await tab.open(f"{operator.base}/turnmill{page}")
+            first = await tab.evaluate(_AS_OF)
+            await until(tab, f"{_AS_OF} !== {first!r}")
+        assert "Cancel…" in await tab.evaluate(_ACTS)
+        run(
+            store_url,
+            "UPDATE turnmill.turns SET state = 'dead', finished_at = now() WHERE id = %s",
+            turn,
+        )
+        await until(tab, f"{_ACTS}.includes('Retry…')")
+        assert "Cancel…" not in await tab.evaluate(_ACTS)
+        assert tab.errors == []
+
+
+async def test_a_page_that_nobody_brings_up_to_date_says_so_in_words(
+    operator: Visitor, client: Client, store_url: str
+) -> None:
+    every_cause(client, store_url)
+    async with chromium(operator.login) as tab:
+        for page, breaks in (("", _NO_PAGE), ("/waiting", _NO_PAGE), ("", _NO_ANSWER)):
+            await tab.open(f"{operator.base}/turnmill{page}")
+            assert "nothing newer" not in await tab.evaluate(_STATUS)
+            await tab.evaluate(f"window.ours = window.fetch; {breaks}; 1")
+            await until(tab, f"{_STATUS}.includes('; nothing newer is to be had')")
+            assert await tab.evaluate("document.querySelector('.status-dot-live') === null")
+            await tab.evaluate("window.fetch = window.ours; 1")
+            await until(tab, f"!{_STATUS}.includes('nothing newer')")
+            assert (await tab.evaluate(_STATUS)).count("as of") == 1
+
+
 async def tab_to(tab: Tab, words: str) -> None:
     """Press Tab until what has the focus says so."""
     for _ in range(120):

@@ -1,16 +1,20 @@
 """Waiting for turns on an event loop, against real Postgres."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from tests import rows, steps
 from tests.crowd import DEADLINE
 from turnmill.listening.task import AsyncWaiter
+from turnmill.listening.thread import listen
 from turnmill.listening.watchlist import Deadline
 from turnmill.store.async_database import AsyncDatabase
 from turnmill.store.database import Database
+from turnmill.wire import SETTLED_CHANNEL
 from turnmill_worker.stack.process import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -45,3 +49,39 @@ async def test_one_wait_after_another_listens_on_one_connection(database_url: st
     # The server takes a moment to notice that a connection was closed.
     assert wait_until(lambda: listeners(store) == [], timeout=timedelta(seconds=DEADLINE))
     store.close()
+
+
+@pytest.mark.parametrize("kind", ["thread", "task"])
+async def test_who_listens_is_not_ended_by_a_server_that_ends_what_stands_idle(
+    database_url: str, kind: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        name = conn.info.dbname
+        conn.execute(f"ALTER DATABASE \"{name}\" SET idle_session_timeout = '300ms'")
+    store = Database(database_url)
+    turn_id = steps.send(store, rows.start(store)).turn_id
+    async with AsyncExitStack() as stack:
+        stack.callback(store.close)
+        if kind == "thread":
+            stack.enter_context(listen(store, [SETTLED_CHANNEL]))
+        else:
+            database = AsyncDatabase(database_url)
+            stack.push_async_callback(database.close)
+            waiter = AsyncWaiter(database)
+            stack.push_async_callback(waiter.close)
+            await stack.enter_async_context(waiter.expecting(turn_id, Deadline(None)))
+        listening = _listening(database_url)
+        with pytest.raises(psycopg.OperationalError):  # one that is idle from now on is ended
+            await asyncio.to_thread(_stand_idle, database_url)
+        assert len(listening) == 1
+        assert _listening(database_url) == listening
+
+
+def _listening(url: str) -> list[int]:
+    with psycopg.connect(url) as conn:
+        return [pid for (pid,) in conn.execute(_LISTENERS.replace("%%", "%"))]
+
+
+def _stand_idle(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as conn:
+        list(conn.notifies(timeout=DEADLINE))

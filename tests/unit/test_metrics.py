@@ -99,8 +99,18 @@ def test_the_table_of_the_docs_has_every_metric_with_its_labels_and_no_other() -
 def test_the_example_rules_name_metrics_that_there_are() -> None:
     rules = yaml.safe_load((DOCS / "alerts.yml").read_text())["groups"][0]["rules"]
     used = {name for rule in rules for name in re.findall(r"turnmill_\w+", rule["expr"])}
-    assert {re.sub(r"_bucket$", "", one) for one in used} <= names(metrics())
+    of_flower = set(re.findall(r"`(turnmill_board_\w+)`", (DOCS / "monitoring.md").read_text()))
+    assert {re.sub(r"_bucket$", "", one) for one in used} <= names(metrics()) | of_flower
     assert len(used) > 5
+
+
+def test_the_example_rules_speak_up_where_no_worker_is_left_to_say_anything() -> None:
+    rules = yaml.safe_load((DOCS / "alerts.yml").read_text())["groups"][0]["rules"]
+    absent = {name for one in rules for name in re.findall(r"absent\((\w+)\)", one["expr"])}
+    assert absent == {"turnmill_slots"} <= names(metrics())
+    for rule in rules:
+        if "turnmill_oldest_due_seconds" in rule["expr"]:
+            assert " or turnmill_board_oldest_due_seconds" in rule["expr"]
 
 
 def test_turns_retries_tokens_and_money_are_counted_and_the_unknown_is_never_0() -> None:

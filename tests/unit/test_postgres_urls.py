@@ -85,6 +85,8 @@ SECRET = "sEcReT"
         (f"postgresql://u:{SECRET}@h/d?sslmod={SECRET}", "is sslmode meant"),
         (f"postgresql://u:a?{SECRET}=1@b=c@h/d?{SECRET}=x", "does not know"),
         (f"postgresql://h/d?sslmode={SECRET}", "is set for sslmode"),
+        (f"postgresql://h/d?connect_timeout={SECRET}", "is set for connect_timeout"),
+        (f"postgresql://h/d?keepalives_idle=1{SECRET}", "is set for keepalives_idle"),
         (f"postgresql://u:{SECRET}@one,two:1,2:3:4/d", "cannot be understood"),
         (
             f"postgresql://u:{SECRET}@h/d?prepare_threshold={SECRET}",

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from turnmill.domain.arguments import wait_if, wait_seconds
+from turnmill.domain.arguments import wait_if, wait_seconds, yes_or_no
 from turnmill.domain.content import Audio
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
@@ -216,12 +216,16 @@ class AsyncTurn:
             raise TurnTimeout(told)
         return self.state
 
-    async def retry(self) -> "AsyncTurn":
+    async def retry(self, *, once: bool = False) -> "AsyncTurn":
         """Run a failed or dead turn again: in place, or as a new turn at the session's end.
 
-        In place while no later turn of the session has started. Raises MoveRefused otherwise.
+        In place while no later turn of the session has started. Raises MoveRefused for any other.
+        - `once`: raises MoveRefused, too, where it was run again, by whomever, since this object
+          last looked at it, and where another turn is its second run. See `record`.
         """
-        return AsyncTurn(self._executor, await self._executor.run(turns.retry(self.id)))
+        seen = self.record if yes_or_no(once, name="once") else None
+        again = await self._executor.run(turns.retry(self.id, seen=seen))
+        return AsyncTurn(self._executor, again)
 
     async def feedback(
         self, score: float | None, comment: str | None = None, *, by: str | None = None

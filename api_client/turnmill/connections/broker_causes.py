@@ -226,6 +226,14 @@ _CAUSES: tuple[tuple[str, Cause], ...] = (
         r"MISCONF",
         _cause("no_disk", "it cannot save to its disk and takes no writes", "make room there"),
     ),
+    (
+        r"NOREPLICAS",
+        _cause(
+            "too_few_replicas",
+            "it takes no writes while so few replicas follow it",
+            "bring its replicas back, or lower its min-replicas-to-write",
+        ),
+    ),
     (r"OutOfMemory|OOM ", _cause("no_memory", "its memory is full", "raise its maxmemory")),
     (
         r"WRONGTYPE",

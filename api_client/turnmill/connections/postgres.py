@@ -26,6 +26,11 @@ _THRESHOLD = "prepare_threshold"
 #: What no server is: libpq reads everything, says so, and dials nobody.
 _NOBODY = {"target_session_attrs": "nobody"}
 
+_NUMBERS = (
+    *("connect_timeout", "tcp_user_timeout", "keepalives"),
+    *("keepalives_idle", "keepalives_interval", "keepalives_count"),
+)
+
 _FORM = "postgresql://user:password@host:5432/name; encode odd characters of a password: @ is %40"
 
 
@@ -68,20 +73,27 @@ def effective(address: Address) -> Mapping[str, str]:
         given = {one.keyword.decode(): one.val for one in reader.info if one.val}
     finally:
         reader.finish()
+    for name in _NUMBERS:  # it reads them when it dials, and the driver before it
+        if not re.fullmatch(rb"\s*[+-]?\d{1,9}\s*", given.get(name, b"0")):
+            raise _not_taken(name)
     attributes = address.keywords.get("target_session_attrs", "any")
     return {name: value.decode() for name, value in given.items()} | {
         "target_session_attrs": attributes
     }
 
 
+def _not_taken(name: str) -> InvalidSetting:
+    return InvalidSetting(
+        f"libpq does not take what is set for {name}",
+        hint=f"{name}= in the database URL, in its service, or as a PG* variable",
+    )
+
+
 def _refused(words: str) -> InvalidSetting:
     # libpq quotes the value, and that may be a part of a password: only what it is for is told.
     named = re.match(r"invalid (\w+) value", words)
     if named:
-        return InvalidSetting(
-            f"libpq does not take what is set for {named[1]}",
-            hint=f"{named[1]}= in the database URL, in its service, or as a PG* variable",
-        )
+        return _not_taken(named[1])
     if "service" in words:
         return InvalidSetting(
             "the service of the database URL is not defined, or cannot be read",

@@ -19,6 +19,7 @@ from turnmill.listening.notices import (
 from turnmill.listening.watchlist import LISTENING_SECONDS, Deadline, Watchlist
 from turnmill.per_loop import PerLoop
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
+from turnmill.store.dialing import KEPT_IDLE
 from turnmill.store.nouns import turns
 from turnmill.wire import SETTLED_CHANNEL
 
@@ -119,6 +120,7 @@ class _Watch:
             return
         async with self._database.apart() as conn:
             if self._database.tells(conn):
+                await conn.exec_driver_sql(KEPT_IDLE)
                 await conn.exec_driver_sql(f"LISTEN {SETTLED_CHANNEL}")
                 driver: Any = (await conn.get_raw_connection()).driver_connection
                 await self._follow(_Listener(driver))

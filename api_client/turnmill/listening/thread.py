@@ -22,6 +22,7 @@ from turnmill.listening.notices import (
 from turnmill.listening.watchlist import LISTENING_SECONDS, Deadline, Watchlist
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
+from turnmill.store.dialing import KEPT_IDLE
 from turnmill.store.nouns import turns
 from turnmill.wire import SETTLED_CHANNEL
 
@@ -93,6 +94,7 @@ def listen(database: Database, channels: Sequence[str]) -> Iterator[Listener | U
 
 def listener_on(conn: Any, channels: Sequence[str]) -> Listener:
     """Listen on a connection that commits each statement."""
+    conn.exec_driver_sql(KEPT_IDLE)
     for channel in channels:
         conn.exec_driver_sql(f"LISTEN {channel}")
     return Listener(conn.connection.driver_connection)

@@ -44,6 +44,12 @@ PINNED: Mapping[str, str] = MappingProxyType(
 # Not for statements whose conditions on states are parameters: no partial index would serve them.
 _GENERIC_PLANS = MappingProxyType({"plan_cache_mode": "force_generic_plan"})
 
+#: Of a connection that is kept to be told something: a server that ends what stands idle for some
+#: time would end it again and again. Not with the others, which are asked before they are used.
+KEPT_IDLE = (
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+)
+
 #: Where the URL, the environment or the service says nothing else.
 _USUAL = MappingProxyType(
     {

@@ -133,11 +133,11 @@ def _is_stopped(state: TurnState) -> bool:
     return state is TurnState.CANCELLED or state not in FINAL
 
 
-def retry(turn_id: TurnId) -> Verb[Accepted]:
-    """Run a failed or dead turn again, in place or as a new one."""
+def retry(turn_id: TurnId, *, seen: TurnRecord | None = None) -> Verb[Accepted]:
+    """Run a failed or dead turn again, in place or as a new one; not twice as it was `seen`."""
 
     def on(conn: Connection) -> Effect[Accepted]:
-        accepted = rows.retry(conn, turn_id, new_id=TurnId(new_id()))
+        accepted = rows.retry(conn, turn_id, new_id=TurnId(new_id()), seen=seen)
         lane = rows.get(conn, accepted.turn_id).lane
         return Effect(accepted, heads_of([accepted], lane))
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from turnmill.store.database import Database
 from turnmill.store.schema.house_tables import job_runs
@@ -52,3 +52,25 @@ def test_a_job_that_failed_in_its_last_two_slots_is_named_with_its_last_error(
     assert found == (
         [] if named is None else [FailingJob(name="tidy", slot=over[-1], error_code=named)]
     )
+
+
+def test_slots_of_a_clock_that_was_wrong_hold_up_no_job_once_it_is_right(store: Database) -> None:
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    ahead = [now + timedelta(days=3), now + timedelta(days=3, minutes=5)]
+    minute = timedelta(minutes=1)
+    with store.begin() as conn:
+        for name in ("tidy", "another"):
+            for slot in ahead:
+                assert jobs.take_slot(conn, name, slot)
+                assert not jobs.take_slot(conn, name, slot)  # of that clock, too, each runs once
+        assert not jobs.take_slot(conn, "tidy", ahead[0] - minute)
+        assert jobs.take_slot(conn, "tidy", now)
+        assert not jobs.take_slot(conn, "tidy", now)
+        assert not jobs.take_slot(conn, "tidy", now - minute)
+        assert jobs.take_slot(conn, "tidy", now + minute)
+        kept = conn.execute(select(job_runs.c.name, job_runs.c.slot).order_by("name", "slot"))
+        assert [tuple(row) for row in kept] == [
+            *(("another", slot) for slot in ahead),
+            ("tidy", now),
+            ("tidy", now + minute),
+        ]

@@ -156,4 +156,4 @@ class FlowerPart:
 
     def welcome(self) -> None:
         self._was_ready = True
-        self._setup.home.remember(f"{self.name}.port", str(self._port))
+        self._setup.home.remember_port(self.name, self._port)

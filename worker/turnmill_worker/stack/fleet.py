@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 from turnmill_worker.stack import leftovers, logfile
 from turnmill_worker.stack.home import Home
@@ -33,6 +35,7 @@ class Fleet:
         self._say = say
         self._watches: list[Watch] = []
         self._logs_due = time.monotonic()
+        self._disk_is_full = False
 
     def add(self, part: Part) -> Watch:
         """Start a part, and keep it running from now on."""
@@ -87,11 +90,27 @@ class Fleet:
             raise StopRequested
 
     def _record(self, child: Child) -> None:
-        leftovers.record(self._home, child)
+        # Without it, only a supervisor that is killed somewhere else than on Linux leaves a child.
+        with suppress(OSError):
+            leftovers.record(self._home, child)
 
     def _bound_logs(self) -> None:
         if time.monotonic() < self._logs_due:
             return
         self._logs_due = time.monotonic() + _LOG_CHECK.total_seconds()
-        for watch in self._watches:
-            logfile.keep_small(self._home.log(watch.part.name))
+        logs = [self._home.log(watch.part.name) for watch in self._watches]
+        for log in logs:
+            with suppress(OSError):
+                logfile.keep_small(log)
+        self._say_whether_there_is_room(logs)
+
+    def _say_whether_there_is_room(self, logs: Sequence[Path]) -> None:
+        is_full = any(logfile.lacks_room(log) for log in logs)
+        if is_full and not self._disk_is_full:
+            self._say(
+                f"the disk of {logs[0].parent} is full: what runs goes on, and nothing is logged"
+                " until there is room"
+            )
+        elif self._disk_is_full and not is_full:
+            self._say(f"there is room on the disk of {logs[0].parent} again")
+        self._disk_is_full = is_full

@@ -94,6 +94,12 @@ class Home:
         """Undo `remember`."""
         (self.folder("state") / name).unlink(missing_ok=True)
 
+    def remember_port(self, name: str, port: int) -> None:
+        """Let the program `name` have this port in the next run, too, unless the disk is full."""
+        if self.remembered_port(name) != port:
+            with contextlib.suppress(OSError):
+                self.remember(f"{name}.port", str(port))
+
     def remembered_port(self, name: str) -> int | None:
         """Return the port that the program `name` had in the last run, or None."""
         port = self.remembered(f"{name}.port") or ""

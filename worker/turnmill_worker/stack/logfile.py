@@ -1,5 +1,6 @@
 """The log file of a child process, bounded."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -10,9 +11,18 @@ _ROOM = 2**20  #: bytes; with less, a disk is as good as full
 
 
 def open_for_child(path: Path) -> BinaryIO:
-    """Open the log for a new run of its program, readable by its owner only."""
-    keep_small(path)
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    """Open the log for a new run of its program, readable by its owner only.
+
+    Where there is no room for it, the program runs without one.
+    """
+    flags = os.O_WRONLY | os.O_APPEND
+    try:
+        keep_small(path)
+        fd = os.open(path, flags | os.O_CREAT, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fd = os.open(os.devnull, flags)
     return os.fdopen(fd, "ab")
 
 

@@ -50,7 +50,7 @@ class EmbeddedServer(ABC):
     def welcome(self) -> None:
         """Make, once the server is ready, what its clients expect to find. May be repeated."""
         self._was_ready = True
-        self.home.remember(f"{self.name}.port", str(self.port))
+        self.home.remember_port(self.name, self.port)
 
     def program(self) -> Program:
         """Return what to run. The port may move until the server was ready, then it stands."""

@@ -74,6 +74,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
     }
 )
 
+_NAME_WIDTH = 10  #: of a check, at least
 _MARKS = {
     Level.OK: ("✓", "green"),
     Level.NOTE: ("•", "yellow"),
@@ -152,7 +153,10 @@ def _examination() -> Examination:
 
 
 def _print(finding: Finding) -> None:
-    """Print a finding: in a pipe as one line, on a terminal the remedy below it."""
+    """Print a finding: in a pipe as one line, on a terminal the remedy below it.
+
+    A remedy is a line, however narrow the terminal: what folds it there is not copied with it.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -161,11 +165,12 @@ def _print(finding: Finding) -> None:
     console = stdout_console()
     line = Table.grid(padding=(0, 1))
     line.add_column(style=style)
-    line.add_column(min_width=10, style="dim")
+    line.add_column(min_width=_NAME_WIDTH, style="dim")
     line.add_column(overflow="fold")
     if fix and console.soft_wrap:
         what.append(f" → {fix}", style="bold")
     line.add_row(mark, finding.check, what)
-    if fix and not console.soft_wrap:
-        line.add_row("", "", Text(f"→ {fix}", style="bold"))
     console.print(line)
+    if fix and not console.soft_wrap:
+        below = " " * (len(mark) + 1 + max(_NAME_WIDTH, len(finding.check)) + 1)
+        console.print(Text(f"{below}→ {fix}", style="bold"), soft_wrap=True)

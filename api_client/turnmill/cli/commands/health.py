@@ -13,6 +13,7 @@ from turnmill.show.terminal import tell
 
 #: What stands for them where a terminal, or a log, takes the words for more.
 _LONGEST = 200
+_ROOM = 2**16  #: bytes; a disk with less is full
 
 
 @click.command("health")
@@ -34,11 +35,21 @@ def command(*, program: str, life_is_enough: bool) -> int:
     running = [one for one in found if one.is_running]
     if not running:
         gone = ", ".join(str(one.pid) for one in found)
-        tell(f"{program}: none runs{f' (gone: {gone})' if gone else ''}, says {home}")
+        full = "; its disk is full, and who started since cannot say so" if _is_full(home) else ""
+        tell(f"{program}: none runs{f' (gone: {gone})' if gone else ''}, says {home}{full}")
         return 1
     for one in running:
         tell(f"{program} {one.pid}: {_said(one)}")
     return 0 if all(_is_healthy(one, life_is_enough=life_is_enough) for one in running) else 1
+
+
+def _is_full(home: Path) -> bool:
+    import shutil  # a probe that finds something is spared it
+
+    try:
+        return shutil.disk_usage(home).free < _ROOM
+    except OSError:
+        return False
 
 
 def _found(program: str, home: Path) -> list[Sign]:

@@ -130,13 +130,15 @@ def why(*, turn_id: str, as_json: bool) -> None:
 @filters
 @limit_option
 @json_option
-def retry(*, states: tuple[str, ...], **given: Any) -> int:
+def retry(*, states: tuple[str, ...], every: bool, **given: Any) -> int:
     """Run failed or dead turns again, oldest first.
 
     In place while no later turn of the session has started, otherwise as a new turn at its end.
     The old one stays as it is then, and --all leaves it alone from then on.
     """
-    return _move(_retry, states=states or ("dead",), run_again=False, **given)
+    # Somebody else may be retrying all that stand, too: what both have found runs again once.
+    act = partial(_retry, once=every)
+    return _move(act, every=every, states=states or ("dead",), run_again=False, **given)
 
 
 @command.command("cancel")
@@ -203,7 +205,7 @@ def _move(
     as_json: bool,
     **given: Any,
 ) -> int:
-    """Act on the turns that are named, or on all that the filters let through."""
+    """Act on the turns that are named, or on all that the filters let through, as they stand."""
     if bool(turn_ids) == every:
         raise click.UsageError("name turns by their ids, or say --all")
     if turn_ids and (any(given.values()) or is_typed("states") or is_typed("limit")):
@@ -242,46 +244,46 @@ def _wanted(
     }
 
 
-def _collect(client: Client, *, most: int, **wanted: Any) -> list[str]:
-    """Return the ids of up to `most` turns, the oldest first: so a session keeps its order."""
-    found: list[str] = []
+def _collect(client: Client, *, most: int, **wanted: Any) -> list[Turn]:
+    """Return up to `most` turns, the oldest first: so a session keeps its order."""
+    found: list[Turn] = []
     after = None
     while len(found) < most:
         page = client.turns.list(after=after, limit=min(_PAGE, most - len(found)), **wanted)
         if not page:
             break
         after = page[-1].id
-        found += [str(turn.id) for turn in page]
+        found += page
     return found[::-1]
 
 
 def _each(
     client: Client,
-    turn_ids: Sequence[str],
+    wanted: Sequence[str | Turn],
     act: Callable[[Turn], tuple[str, dict[str, Any]]],
     *,
     as_json: bool,
 ) -> int:
     """Act on one turn after the other; what one refuses does not keep the others from it."""
     done = 0
-    with counting("turns", total=len(turn_ids)) as draw:
-        for number, turn_id in enumerate(turn_ids):
+    with counting("turns", total=len(wanted)) as draw:
+        for number, one in enumerate(wanted):
             draw(number)
             try:
-                turn = turn_of(client, turn_id)
+                turn = turn_of(client, one) if isinstance(one, str) else one
                 sentence, document = act(turn)
             except TurnmillError as error:
-                if len(turn_ids) == 1:
+                if len(wanted) == 1:
                     raise
-                say(f"{turn_id}  {error} [{error.code}]")
+                say(f"{one if isinstance(one, str) else one.id}  {error} [{error.code}]")
                 continue
             done += 1
             print_outcome(f"{turn.id}  {sentence}", {"id": turn.id, **document}, as_json=as_json)
-    return code_of(done, wanted=len(turn_ids))
+    return code_of(done, wanted=len(wanted))
 
 
-def _retry(turn: Turn) -> tuple[str, dict[str, Any]]:
-    again = turn.retry()
+def _retry(turn: Turn, *, once: bool) -> tuple[str, dict[str, Any]]:
+    again = turn.retry(once=once)
     document = {"turn_id": again.id, "in_place": again.id == turn.id}
     if again.id == turn.id:
         return "runs again", document

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 
 from turnmill.cli.doctor.findings import Examination, Findings, note, ok, wrong
 from turnmill.connections.shown import shown
@@ -143,7 +144,11 @@ def check_flower(examination: Examination) -> Findings:
     user, _, password = login.partition(":")
     if examination.flower_url:
         place = shown(examination.flower_url)
-        if _is_open(place):
+        status = _status_of(place)
+        if status is None:
+            log = examination.settings.home / "logs" / "flower.log"
+            yield note(f"{place} does not answer", f"see {log}; turns go on", code="no_answer")
+        elif status == HTTPStatus.OK:
             what = f"{place} shows everything to everybody"
             yield wrong(what, "restart `turnmill up`", code="flower_open")
         else:
@@ -160,16 +165,17 @@ def check_flower(examination: Examination) -> Findings:
         )
 
 
-def _is_open(place: str) -> bool:
+def _status_of(place: str) -> int | None:
+    """Return what Flower answers to somebody without a login; None: nothing."""
     import http.client
 
     host = place.partition("://")[2].rstrip("/")
     connection = http.client.HTTPConnection(host, timeout=2.0)
     try:
         connection.request("GET", "/workers")
-        return connection.getresponse().status == http.client.OK
+        return connection.getresponse().status
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ def _unwell(found: Vitals) -> Findings:
 def check_schema(examination: Examination) -> Findings:
     """Whether the migrations have been run."""
     from turnmill.store.schema import revision
-    from turnmill.store.upkeep.privileges import is_superuser, missing_privileges
+    from turnmill.store.upkeep.privileges import hiding_tables, is_superuser, missing_privileges
 
     if examination.database is None:
         yield skipped(_UNREACHABLE)
@@ -95,19 +96,42 @@ def check_schema(examination: Examination) -> Findings:
             found = revision.current(conn, schema=schema)
             revision.require_current(conn, schema=schema)
             lacking, may_all = missing_privileges(conn, schema), is_superuser(conn)
+            hiding = hiding_tables(conn, schema)
     except (AccessDenied, SchemaOutOfDate) as error:
         yield _unusable(examination.database, error)
-        examination.database.close()
-        examination.database = None
+        _give_up(examination)
         return
     yield ok(f"revision {found}" + (f", schema {schema}" if schema else ""))
     yield from _finish(found)
+    yield from _of_the_role(lacking, may_all=may_all, profile=examination.settings.profile)
+    if hiding:
+        yield _hidden(hiding)
+        _give_up(examination)  # whatever is looked at would look broken
+
+
+def _of_the_role(lacking: Sequence[str], *, may_all: bool, profile: Profile) -> Findings:
     if lacking:
         others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         yield _not_granted(lacking[0] + others)
     if may_all:
-        say = wrong if examination.settings.profile is Profile.PRODUCTION else note
+        say = wrong if profile is Profile.PRODUCTION else note
         yield say("its role is a superuser", "turnmill roles --help", code="superuser")
+
+
+def _give_up(examination: Examination) -> None:
+    """Let later checks look at no rows."""
+    if examination.database is not None:
+        examination.database.close()
+    examination.database = None
+
+
+def _hidden(tables: Sequence[str]) -> Finding:
+    others = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+    return wrong(
+        f"row level security hides rows of {tables[0]}{others} from its role",
+        "ALTER TABLE … DISABLE ROW LEVEL SECURITY, as the owner; or ALTER ROLE … BYPASSRLS",
+        code="row_security",
+    )
 
 
 def _unusable(database: Database, error: TurnmillError) -> Finding:

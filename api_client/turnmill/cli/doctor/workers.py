@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from turnmill import alive
 from turnmill.cli.doctor.findings import (
     Examination,
     Finding,
@@ -35,6 +37,7 @@ def check_workers(examination: Examination) -> Findings:
     from turnmill.store.capabilities import Capability, capabilities_at
 
     settings = examination.settings
+    yield from _standing_still(settings.home)
     if Capability.SHARED not in capabilities_at(settings.database_url):
         yield skipped("with SQLite, turns run in the process that sends them")
         return
@@ -58,6 +61,18 @@ def check_workers(examination: Examination) -> Findings:
     yield from _versions(workers)
     yield from _lanes(workers)
     yield from (_short_of_files(one) for one in workers if _is_short_of_files(one))
+
+
+def _standing_still(home: Path) -> Findings:
+    """Yield the processes of this home that run and do nothing, whoever answers in their place."""
+    for program in ("worker", "beat"):
+        for one in alive.signs(home, program):
+            if one.is_running and one.silent_for:
+                yield wrong(
+                    f"{program} {one.pid} of this machine stands still, for {one.silent_for:.0f} s",
+                    f"kill -9 {one.pid}: what it had in hand is taken over; then start it anew",
+                    code="stands_still",
+                )
 
 
 def _asked(broker_url: str) -> Sequence[WorkerSays]:

@@ -174,10 +174,12 @@ def retry_page(
     ids = [*failed_before(conn, batch_id, of_sessions), *(row.id for row in found)]
     again = _queue_again(conn, ids)
     heads = [*again.heads]
-    # A later turn of their session has started: these go to its end, the earlier one first.
+    # A later turn of their session has started: these go to its end, the earlier one first. Those
+    # that somebody else has sent there since they were found are of the batch no more.
+    mine = (turns.c.id.in_(ids), turns.c.batch_id == batch_id)
     rest = conn.scalars(
         select(turns.c.id)
-        .where(turns.c.id.in_(ids), turns.c.state.in_(_RETRYABLE))
+        .where(*mine, turns.c.state.in_(_RETRYABLE))
         .order_by(turns.c.session_id, turns.c.seq)
     ).all()
     for turn_id in rest:

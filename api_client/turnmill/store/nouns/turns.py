@@ -202,19 +202,26 @@ def cancel(
     return TurnState.CANCELLED, moved.heads
 
 
-def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
+def retry(
+    conn: Connection, turn_id: TurnId, *, new_id: TurnId, seen: TurnRecord | None = None
+) -> Accepted:
     """Run a failed or dead turn again.
 
     In place, with all its attempts given back, while no later turn of the session has started, nor
     is the second run of an earlier one: the order of the line is that in which things were said.
     Otherwise as a new turn at the end of the session, `new_id`, with `retry_of`. Raises
-    MoveRefused for any other state, and ContentGone where nothing is left to be said again.
+    MoveRefused for any other state, and where it was run again since it was `seen`, and
+    ContentGone where nothing is left to be said again.
     """
     state, session_id = _lock(conn, turn_id)
     if state not in RETRIED:
         raise MoveRefused(
             f"a turn that is {state} cannot be retried", hint="only failed and dead turns can"
         )
+    if seen is not None and (
+        _ended_at(conn, turn_id) != seen.finished_at or _has_copy(conn, turn_id, session_id)
+    ):
+        raise MoveRefused("it was run again meanwhile", hint="`turnmill turns show ID` has its end")
     if content_is_gone(conn, turn_id):
         raise ContentGone("what was said in the turn is gone: it cannot be said again")
     if _is_overtaken(conn, turn_id, session_id):
@@ -259,11 +266,10 @@ def retry_once(
     Raises what `retry` raises.
     """
     state, session_id = _lock(conn, turn_id)
-    ended_at = conn.scalar(select(turns.c.finished_at).where(turns.c.id == turn_id))
+    ended_at = _ended_at(conn, turn_id)
     if state not in RETRIED or ended_at is None or ended_at > upto:
         return None
-    copies = select(turns.c.id).where(turns.c.session_id == session_id, turns.c.retry_of == turn_id)
-    if conn.execute(copies.limit(1)).first() is not None:
+    if _has_copy(conn, turn_id, session_id):
         return None
     return retry(conn, turn_id, new_id=new_id)
 
@@ -295,6 +301,15 @@ def _lock(conn: Connection, turn_id: TurnId) -> tuple[TurnState, SessionId]:
     if state is None:
         raise TurnNotFound()
     return read_one(state, TurnState), SessionId(session_id)
+
+
+def _ended_at(conn: Connection, turn_id: TurnId) -> datetime | None:
+    return conn.scalar(select(turns.c.finished_at).where(turns.c.id == turn_id))
+
+
+def _has_copy(conn: Connection, turn_id: TurnId, session_id: SessionId) -> bool:
+    copies = select(turns.c.id).where(turns.c.session_id == session_id, turns.c.retry_of == turn_id)
+    return conn.execute(copies.limit(1)).first() is not None
 
 
 def _is_overtaken(conn: Connection, turn_id: TurnId, session_id: SessionId) -> bool:

@@ -115,6 +115,9 @@ VIEWS = (
 #: Who reads figures: nothing of a session, a turn or a user. It writes nothing.
 ANALYSED: Mapping[str, Grant] = MappingProxyType(dict.fromkeys(VIEWS, Grant(select=WHOLE)))
 
+#: Functions that those who work on rows run; some of them with the owner's rights.
+RUN_BY_RUNTIME = ("audit_purge", "budgets_lock", "budgets_reserve", "budgets_charge")
+
 _WRITES = ("INSERT", "UPDATE", "DELETE")
 #: What those who work on rows may not do: migrations write the first two, and nobody changes a log.
 WITHHELD: Mapping[str, Sequence[str]] = MappingProxyType(

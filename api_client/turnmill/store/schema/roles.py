@@ -15,6 +15,7 @@ from turnmill.store.schema.grants import (
     AUDITED,
     PRODUCED,
     PRODUCER_SEQUENCES,
+    RUN_BY_RUNTIME,
     VIEWED,
     WHOLE,
     WITHHELD,
@@ -26,10 +27,8 @@ from turnmill.store.schema_name import SCHEMA
 #: What the viewer may ask for: dispatchers do it, should the turn allow it. And one bit of what it
 #: does not see.
 ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry", "falls_back")
-#: What those who work on rows may have done with the owner's rights.
-_RUN_BY_RUNTIME = ("audit_purge", "budgets_lock", "budgets_reserve", "budgets_charge")
 _OWNED = (
-    *(*ASKED_BY_VIEWERS, *_RUN_BY_RUNTIME, "audit_keep", "audit_keep_whole"),
+    *(*ASKED_BY_VIEWERS, *RUN_BY_RUNTIME, "audit_keep", "audit_keep_whole"),
     *("refuse_erased_user_id", "refuse_erased_name", "refuse_erased_sender"),
     "refuse_erased_budget",
 )
@@ -152,7 +151,7 @@ def _grant_rows(conn: Connection, do: _Do, schema: str, role: str) -> None:
     there = _relations(conn, schema)
     for table in filter(there.__contains__, WITHHELD):
         do(f"REVOKE {', '.join(WITHHELD[table])} ON {{}}.{{}} FROM {{}}", schema, table, role)
-    for function, arguments in _functions(conn, schema, _RUN_BY_RUNTIME):
+    for function, arguments in _functions(conn, schema, RUN_BY_RUNTIME):
         do(f"GRANT EXECUTE ON FUNCTION {{}}.{{}}({arguments}) TO {{}}", schema, function, role)
     owner = str(conn.exec_driver_sql(_OWNER, {"schema": schema}).scalar_one())
     later = "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT"

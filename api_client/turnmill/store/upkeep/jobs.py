@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, func, literal, or_, select, update
 
 from turnmill.store.schema.house_tables import job_runs
 from turnmill.store.types import Timestamp, db_after, db_now, insert_into
@@ -13,6 +13,8 @@ from turnmill.store.types import Timestamp, db_after, db_now, insert_into
 #: So many in a row are more than an accident.
 _SLOTS = 2
 _LONGEST_RUN = timedelta(minutes=30)
+#: A slot that is further to come was named by a clock that was wrong.
+_CLOCKS_APART = timedelta(hours=1)
 
 
 def take_slot(conn: Connection, name: str, slot: datetime) -> bool:
@@ -20,6 +22,7 @@ def take_slot(conn: Connection, name: str, slot: datetime) -> bool:
 
     Commit before the job starts. A slot whose job died is not run again: the next one will do.
     """
+    _forget_what_is_to_come(conn, name, slot)
     later = select(job_runs.c.slot).where(job_runs.c.name == name, job_runs.c.slot > slot)
     if conn.execute(later.limit(1)).first() is not None:
         return False
@@ -30,6 +33,17 @@ def take_slot(conn: Connection, name: str, slot: datetime) -> bool:
         .returning(job_runs.c.slot)
     )
     return conn.execute(statement).first() is not None
+
+
+def _forget_what_is_to_come(conn: Connection, name: str, slot: datetime) -> None:
+    """Forget slots of a clock that was wrong: until they come, no job of this name would run.
+
+    A clock that is wrong yet forgets nothing, so that its jobs run once for each slot, too.
+    """
+    to_come = db_after(_CLOCKS_APART.total_seconds())
+    is_of_now = literal(slot, type_=job_runs.c.slot.type) <= to_come
+    wrong = (job_runs.c.name == name, job_runs.c.slot > to_come, is_of_now)
+    conn.execute(delete(job_runs).where(*wrong))
 
 
 def finish_slot(conn: Connection, name: str, slot: datetime, *, result: Mapping[str, Any]) -> None:

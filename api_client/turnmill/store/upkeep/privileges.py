@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, text
 
 from turnmill.store.capabilities import Capability, capabilities_of
-from turnmill.store.schema.grants import WITHHELD
+from turnmill.store.schema.grants import RUN_BY_RUNTIME, WITHHELD
 from turnmill.store.schema.key_tables import metadata
 
 _MISSING = text(
@@ -17,6 +17,23 @@ _MISSING = text(
     """
 )
 
+_NOT_RUN = text(
+    """
+    SELECT 'EXECUTE on ' || p.proname
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = :schema AND p.proname = ANY(CAST(:functions AS text[]))
+      AND NOT has_function_privilege(p.oid, 'EXECUTE')
+    ORDER BY 1
+    """
+)
+_HIDING = text(
+    """
+    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND c.relkind IN ('r', 'p') AND row_security_active(c.oid)
+    ORDER BY c.relname
+    """
+)
+
 
 def missing_privileges(conn: Connection, schema: str | None) -> list[str]:
     """Return `INSERT on turns` and the like: what clients and workers do and this role may not."""
@@ -25,7 +42,15 @@ def missing_privileges(conn: Connection, schema: str | None) -> list[str]:
     tables = [table.name for table in metadata.sorted_tables]
     found = conn.scalars(_MISSING, {"tables": tables, "schema": schema})
     withheld = {f"{one} on {table}" for table, kept in WITHHELD.items() for one in kept}
-    return [one for one in found if one not in withheld]
+    not_run = conn.scalars(_NOT_RUN, {"schema": schema, "functions": [*RUN_BY_RUNTIME]})
+    return [*(one for one in found if one not in withheld), *not_run]
+
+
+def hiding_tables(conn: Connection, schema: str | None) -> list[str]:
+    """Return the tables of which this role may not be shown all rows: by row level security."""
+    if schema is None or Capability.SCHEMAS not in capabilities_of(conn):
+        return []
+    return [*conn.scalars(_HIDING, {"schema": schema})]
 
 
 def is_superuser(conn: Connection) -> bool:

@@ -4,10 +4,19 @@
 
   var board = document.getElementById("board");
   var seconds = board ? Number(board.dataset.refresh || 0) : 0;
+  // An answer that takes longer than so many milliseconds is none: a proxy may never give up.
+  var PATIENCE = 15000;
+
+  // What stands beside the board and is of the same moment: what may be done, and when that was.
+  function beside(page, board) {
+    return Array.from(page.querySelectorAll(".tm .tm-acts, .tm .refresh-status"))
+      .filter(function (one) { return !board.contains(one); });
+  }
 
   function isInUse() {
     var selection = window.getSelection();
-    return document.hidden || board.contains(document.activeElement) ||
+    var active = document.activeElement;
+    return document.hidden || board.contains(active) || active.closest(".tm-acts") !== null ||
       (selection !== null && !selection.isCollapsed && board.contains(selection.anchorNode));
   }
 
@@ -15,24 +24,36 @@
     if (seconds > 0) { window.setTimeout(look, seconds * 1000); }
   }
 
-  function put(page) {
-    var fresh = new DOMParser().parseFromString(page, "text/html").getElementById("board");
-    if (fresh === null || isInUse()) { return; }
+  function put(text) {
+    var page = new DOMParser().parseFromString(text, "text/html");
+    var fresh = page.getElementById("board");
+    if (fresh === null) { old(); return; }
+    if (isInUse()) { return; }
     var scrolled = Array.from(board.querySelectorAll(".tm-scroll"), function (one) { return one.scrollLeft; });
+    var before = beside(document, board), now = beside(page, fresh);
     board.replaceWith(fresh);
     board = fresh;
     seconds = Number(board.dataset.refresh || 0);
     board.querySelectorAll(".tm-scroll").forEach(function (one, at) { one.scrollLeft = scrolled[at] || 0; });
+    if (now.length !== before.length) { old(); return; }
+    before.forEach(function (one, at) { one.replaceWith(now[at]); });
   }
 
+  // The page stays as it was: it says of when it is, and that this is not now.
   function old() {
-    var dot = board.querySelector(".status-dot");
-    if (dot) { dot.className = "status-dot status-dot-error"; }
+    document.querySelectorAll(".tm .refresh-status").forEach(function (one) {
+      one.querySelector(".status-dot").className = "status-dot status-dot-error";
+      if (one.dataset.old) { return; }
+      one.dataset.old = "yes";
+      one.lastElementChild.append("; nothing newer is to be had");
+    });
   }
 
   function look() {
     if (isInUse()) { again(); return; }
-    fetch(window.location.href, { credentials: "same-origin", cache: "no-store" })
+    var giveUp = new AbortController();
+    window.setTimeout(function () { giveUp.abort(); }, PATIENCE);
+    fetch(window.location.href, { credentials: "same-origin", cache: "no-store", signal: giveUp.signal })
       .then(function (answer) { return answer.text(); })
       .then(put, old)
       .then(again);
