@@ -10,7 +10,7 @@ from turnmill.verbs.verb import Connection
 PROVIDERS = "turnmill.providers"
 
 
-def refuse_unknown(conn: Connection, provider: str) -> None:
+def refuse_unknown_provider(conn: Connection, provider: str) -> None:
     """Raise InvalidInput for a provider that is neither of the two: most likely a slip."""
     if is_asked_for(conn, provider):
         return

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from turnmill.domain.analytics.alert_bounds import Rule
-from turnmill.domain.analytics.alerting import Judged, Verdict
+from turnmill.domain.analytics.alerting import Judged, RuleVerdict
 
 #: An alert closes when its figure has been calm for so long, without a look that says otherwise.
 CALM_FOR = timedelta(minutes=30)
@@ -76,14 +76,14 @@ def moves(
     room = MOST_OPEN - len(open_now)
     for key, one in said.items():
         rests = key in closed and at - closed[key] < REST
-        if one.verdict is Verdict.BAD and key not in open_now and not rests and room > 0:
+        if one.verdict is RuleVerdict.BAD and key not in open_now and not rests and room > 0:
             found.append(Opens(one))
             room -= 1
     return found
 
 
 def _next(alert: OpenAlert, judged: Judged | None, at: datetime) -> Move:
-    if judged is not None and judged.verdict is not Verdict.CALM:
+    if judged is not None and judged.verdict is not RuleVerdict.CALM:
         return Stays(alert.id, judged.value, _worse(alert, judged), None)
     value = alert.value if judged is None else judged.value
     calm_since = alert.calm_since or at
