@@ -191,7 +191,7 @@ class SessionArchived(Conflict):
     """The session is archived and takes no messages."""
 
     code = "session_archived"
-    hint = "create a new session; the history of this one can still be read"
+    hint = "`turnmill sessions restore` lets it take them again; or create a new session"
 
 
 class IdempotencyConflict(Conflict):
