@@ -219,7 +219,8 @@ class AsyncTurn:
     async def retry(self) -> "AsyncTurn":
         """Run a failed or dead turn again: in place, or as a new turn at the session's end.
 
-        In place while no later turn of the session has started. Raises MoveRefused otherwise.
+        In place while no later turn of the session has started. Raises MoveRefused for one that has
+        not ended, or has ended otherwise.
         """
         return AsyncTurn(self._executor, await self._executor.run(turns.retry(self.id)))
 

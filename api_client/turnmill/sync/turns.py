@@ -220,7 +220,8 @@ class Turn:
     def retry(self) -> "Turn":
         """Run a failed or dead turn again: in place, or as a new turn at the session's end.
 
-        In place while no later turn of the session has started. Raises MoveRefused otherwise.
+        In place while no later turn of the session has started. Raises MoveRefused for one that has
+        not ended, or has ended otherwise.
         """
         return Turn(self._executor, self._executor.run(turns.retry(self.id)))
 
