@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 #: The reference is made from docstrings; its blocks are signatures.
 GENERATED = ROOT / "docs" / "api.md"
 _FENCE = re.compile(r"^( *)```([\w-]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-_MARK = re.compile(r"<!-- (before|not run|run by|until):\s*(.*?)\s*-->\n", re.DOTALL)
+_MARK = re.compile(r"<!-- (before|after|not run|run by|until):\s*(.*?)\s*-->\n", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Block:
     """A block of code, and the marks in comments right above it, which no reader of the page sees.
 
     before    what the page takes for granted: lines that are run first
+    after     what has to be so then: lines of Python that are run next
     until     it runs until it is stopped, which is done once it has said this
     not run   the reason why it is not
     run by    the test that runs it, since it needs more than a shell

@@ -64,6 +64,9 @@ def test_what_is_on_hold_or_waits_is_told_so(there: Terminal) -> None:
     assert there.run("users", "release", "ada").code == 3
     waits = there.run("users", "erase", "ada", "--grace-days", "30", "--yes", "--json").json()
     assert [one["what"] for one in waits["pending"]] == ["grace period"]
+    assert waits["deleted"] is False
+    said = there.run("users", "erasure", "ada").out
+    assert said.splitlines()[0] == "ada  is to be erased" and "users withdraw ada" in said
     assert there.run("users", "withdraw", "ada").code == 0
     assert there.run("users", "withdraw", "ada").code == 3
     unknown = there.run("users", "erase", "nobody", "--yes")

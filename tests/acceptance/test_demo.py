@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.terminal import Terminal, clean_environment
+from turnmill.cli.commands.demo import command
+from turnmill_worker.stack.demo_chapters import _CHAPTERS
 from turnmill_worker.stack.process import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
@@ -51,6 +53,11 @@ def started_in(folder: Path) -> list[int]:
         if str(folder).encode() in told and int(process.name) != os.getpid():
             found.append(int(process.name))
     return found
+
+
+def test_its_help_names_every_chapter() -> None:
+    told = (command.help or "").casefold()
+    assert not [title for title, _ in _CHAPTERS if title.casefold() not in told]
 
 
 @pytest.mark.slow

@@ -135,6 +135,20 @@ def test_the_table_of_commands_has_every_one() -> None:
     assert {*cli.list_commands(click.Context(cli))} <= told
 
 
+def test_the_table_of_commands_has_each_of_a_group() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8").replace(r"\|", "|")
+    first_cells = " ".join(re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE))
+    rows = (span.split(" ") for span in re.findall(r"`([^`]+)`", first_cells))
+    told = {(group, one) for group, *rest in rows for one in "|".join(rest).split("|")}
+    every = {
+        (name, one)
+        for name in cli.list_commands(click.Context(cli))
+        if isinstance(group := cli.get_command(click.Context(cli), name), click.Group)
+        for one in group.list_commands(click.Context(group))
+    }
+    assert every <= told
+
+
 def _slug(heading: str) -> str:
     """Return the anchor that a forge makes of a heading."""
     words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()

@@ -116,7 +116,8 @@ def test_the_python_of_a_page_runs_from_its_first_to_its_last_block(
 ) -> None:
     program = folder / f"{page.stem}.py"
     here = [block for block in _to_run("python") if block.page == page]
-    parts = [f"{one.marks.get('before', '')}\n{one.text}" for one in here]
+    parts = [one.marks.get("before", "") + "\n" + one.text for one in here]
+    parts = [f"{part}\n{one.marks.get('after', '')}" for part, one in zip(parts, here, strict=True)]
     program.write_text("\n".join([BEGINNING, *parts]))
     _run([sys.executable, "-W", "error", str(program)], folder)
 

@@ -13,7 +13,7 @@ from tests import rows
 from tests.folded import fold_all
 from turnmill.cli import cli
 from turnmill.domain.analytics.alert_bounds import Rule
-from turnmill.domain.analytics.alerting import Judged, Verdict
+from turnmill.domain.analytics.alerting import Judged, RuleVerdict
 from turnmill.domain.errors import InvalidSetting
 from turnmill.show.report.line_files import COLUMNS
 from turnmill.store.analytics import alerts
@@ -82,7 +82,12 @@ def test_a_report_is_json_or_a_few_lines(store: Database) -> None:
 def test_alerts_are_shown_and_told_by_the_exit_code(store: Database) -> None:
     assert turnmill("analytics", "alerts") == (0, "no alert is open\n")
     one = Judged(
-        rule=Rule.CACHE, subject="mock/large", verdict=Verdict.BAD, value=0.1, usual=0.6, bound=0.3
+        rule=Rule.CACHE,
+        subject="mock/large",
+        verdict=RuleVerdict.BAD,
+        value=0.1,
+        usual=0.6,
+        bound=0.3,
     )
     with store.begin() as conn:
         alerts.look(conn, [one])
@@ -98,7 +103,7 @@ def test_an_alert_is_one_line_and_wide_says_all_of_it(
     store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged = [
-        Judged(rule=rule, subject=subject, verdict=Verdict.BAD, value=0.1, usual=0.6, bound=0.3)
+        Judged(rule=rule, subject=subject, verdict=RuleVerdict.BAD, value=0.1, usual=0.6, bound=0.3)
         for rule, subject in (
             (Rule.CACHE, "openai/gpt-5-mini-2026-08-07-with-a-tail-that-is-long-too"),
             (Rule.QUEUE, "interactive"),

@@ -8,7 +8,7 @@ import pytest
 from kombu.connection import Connection
 
 from turnmill.connections.broker_urls import read_broker_url
-from turnmill.connections.brokers import Kind, Place, QueueType
+from turnmill.connections.brokers import Address, Kind, QueueType
 from turnmill.connections.shown import shown
 from turnmill.domain.errors import InvalidSetting
 
@@ -64,7 +64,7 @@ def test_kombu_is_told_to_verify_whom_it_speaks_to_and_so_is_redis_py() -> None:
 def test_several_sentinels_are_named_in_one_url_or_as_kombu_has_them(url: str) -> None:
     broker = read_broker_url(url)
     assert broker.kind is Kind.SENTINEL
-    assert broker.places == (Place("a", 1), Place("b", 2))
+    assert broker.places == (Address("a", 1), Address("b", 2))
     assert (broker.database, broker.master_name) == (3, "m")
     options = broker.for_kombu({"socket_timeout": 1.0}).options
     assert options["sentinel_kwargs"] == {

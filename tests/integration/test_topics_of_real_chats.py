@@ -11,7 +11,7 @@ from turnmill.domain.bounds import TOPIC_USERS
 
 if TYPE_CHECKING:  # what they take is large, and is loaded where a test gets so far
     from turnmill_worker.analytics.corpus import Counts
-    from turnmill_worker.analytics.modelling import Found
+    from turnmill_worker.analytics.modelling import FoundTopics
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,7 +42,7 @@ def counted(said: Said) -> "Counts":
     return counts
 
 
-def run(said: Said, before: "Found | None" = None) -> "Found":
+def run(said: Said, before: "FoundTopics | None" = None) -> "FoundTopics":
     """Look at them as one night does, after the night before."""
     from turnmill_worker.analytics.modelling import find
 

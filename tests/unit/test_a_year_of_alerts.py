@@ -25,6 +25,7 @@ from turnmill.domain.analytics.alerting import (
     judge_cost,
     judge_failures,
     judge_queue,
+    lowest,
 )
 from turnmill.domain.analytics.usual import HOUR, WEEK, Series, hours_of_week
 from turnmill.domain.analytics.windows import SLOT
@@ -227,3 +228,12 @@ def test_a_year_tells_of_all_that_went_wrong_and_hardly_of_anything_else(seed: i
     log.info("year %d: %d planted, %d missed; false: %s", seed, len(PLANTS), len(missed), false)
     assert missed == [], told
     assert len(false) <= MOST_FALSE, false
+
+
+def test_the_lower_end_of_a_share_is_the_smaller_root_of_what_it_is_defined_by() -> None:
+    for lost, judged in ((1, 5), (10, 100), (3, 40), (60, 90), (7, 7)):
+        end = lowest(lost, judged, deviations=1.96)
+        share = lost / judged
+        assert end < share
+        assert (share - end) ** 2 == pytest.approx(1.96**2 * end * (1 - end) / judged)
+    assert lowest(0, 50) == pytest.approx(0.0, abs=1e-12) and lowest(0, 0) == 0.0

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from tests.alert_watch import Watch
 from turnmill.domain.analytics.alert_bounds import Rule
 from turnmill.domain.analytics.alert_moves import CALM_FOR
-from turnmill.domain.analytics.alerting import Judged, Verdict
+from turnmill.domain.analytics.alerting import Judged, RuleVerdict
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
 FIVE = timedelta(minutes=5)
-FAILING = Judged(rule=Rule.FAILURES, subject="p/m", verdict=Verdict.BAD, value=0.3, bound=0.05)
+FAILING = Judged(rule=Rule.FAILURES, subject="p/m", verdict=RuleVerdict.BAD, value=0.3, bound=0.05)
 
 
 def test_what_nobody_could_judge_stays_open_and_is_calm_from_the_next_look_on() -> None:

@@ -20,7 +20,7 @@ from turnmill.domain.analytics.alert_moves import (
 from turnmill.domain.analytics.alerting import (
     Budgeted,
     Judged,
-    Verdict,
+    RuleVerdict,
     even_profile,
     forecast,
     judge_account,
@@ -83,10 +83,10 @@ def test_a_busy_hour_is_held_against_that_hour_and_not_against_the_night() -> No
     costs = _costs(40)
     monday = START + 35 * DAY
     assert costs[monday + 10 * HOUR] > 5 * costs[monday + 3 * HOUR]
-    assert _judged(_cost_at(costs, monday + 11 * HOUR)).verdict is Verdict.CALM
+    assert _judged(_cost_at(costs, monday + 11 * HOUR)).verdict is RuleVerdict.CALM
     for n in range(4):  # at night, what is usual at noon
         costs[monday + 3 * HOUR + n * SLOT] = costs[monday + 10 * HOUR]
-    assert _judged(_cost_at(costs, monday + 4 * HOUR)).verdict is Verdict.BAD
+    assert _judged(_cost_at(costs, monday + 4 * HOUR)).verdict is RuleVerdict.BAD
 
 
 def _judged(found: Judged | None) -> Judged:
@@ -99,7 +99,7 @@ def test_cents_open_no_alert_whatever_they_are_times_the_usual() -> None:
     bad = START + 35 * DAY + 10 * HOUR
     for n in range(4):
         costs[bad + n * SLOT] *= 5
-    assert _judged(_cost_at(costs, bad + HOUR)).verdict is not Verdict.BAD
+    assert _judged(_cost_at(costs, bad + HOUR)).verdict is not RuleVerdict.BAD
 
 
 def test_nothing_is_usual_before_three_weeks_are_known() -> None:
@@ -114,7 +114,7 @@ def test_one_bad_week_does_not_make_the_next_one_usual() -> None:
     for at in (before, now):
         for n in range(4):
             costs[at + n * SLOT] *= 8
-    assert _judged(_cost_at(costs, now + HOUR)).verdict is Verdict.BAD
+    assert _judged(_cost_at(costs, now + HOUR)).verdict is RuleVerdict.BAD
 
 
 @pytest.mark.long
@@ -150,24 +150,24 @@ def _failures(judged: int, lost: int, *, rate: float = 0.01, week: int = 20_000)
 @pytest.mark.parametrize(
     ("judged", "lost", "verdict"),
     [
-        (200, 40, Verdict.BAD),
-        (25, 25, Verdict.BAD),
-        (200, 12, Verdict.BETWEEN),  # 6 %: beyond the bound, and within chance
-        (200, 2, Verdict.CALM),
-        (19, 19, Verdict.BETWEEN),  # too few to say
-        (4, 4, Verdict.CALM),
-        (0, 0, Verdict.CALM),
+        (200, 40, RuleVerdict.BAD),
+        (25, 25, RuleVerdict.BAD),
+        (200, 12, RuleVerdict.BETWEEN),  # 6 %: beyond the bound, and within chance
+        (200, 2, RuleVerdict.CALM),
+        (19, 19, RuleVerdict.BETWEEN),  # too few to say
+        (4, 4, RuleVerdict.CALM),
+        (0, 0, RuleVerdict.CALM),
     ],
 )
 def test_failures_count_from_where_they_can_hardly_be_chance(
-    judged: int, lost: int, verdict: Verdict
+    judged: int, lost: int, verdict: RuleVerdict
 ) -> None:
     assert _failures(judged, lost).verdict is verdict
 
 
 def test_what_always_fails_often_is_no_alert_until_it_fails_more() -> None:
-    assert _failures(200, 40, rate=0.15).verdict is not Verdict.BAD
-    assert _failures(200, 140, rate=0.15).verdict is Verdict.BAD
+    assert _failures(200, 40, rate=0.15).verdict is not RuleVerdict.BAD
+    assert _failures(200, 140, rate=0.15).verdict is RuleVerdict.BAD
 
 
 def test_a_quiet_year_of_failures_is_without_a_false_alarm() -> None:
@@ -185,18 +185,18 @@ def test_a_quiet_year_of_failures_is_without_a_false_alarm() -> None:
 
 
 def test_a_queue_opens_late_and_closes_well_within() -> None:
-    def age(seconds: float) -> Verdict:
+    def age(seconds: float) -> RuleVerdict:
         return judge_queue("interactive", oldest=timedelta(seconds=seconds), bounds=BOUNDS).verdict
 
     assert [age(one) for one in (61, 59, 31, 29, 0)] == [
-        Verdict.BAD,
-        Verdict.BETWEEN,
-        Verdict.BETWEEN,
-        Verdict.CALM,
-        Verdict.CALM,
+        RuleVerdict.BAD,
+        RuleVerdict.BETWEEN,
+        RuleVerdict.BETWEEN,
+        RuleVerdict.CALM,
+        RuleVerdict.CALM,
     ]
-    assert judge_queue("bulk", oldest=HOUR, bounds=BOUNDS).verdict is Verdict.CALM
-    assert judge_queue("bulk", oldest=None, bounds=BOUNDS).verdict is Verdict.CALM
+    assert judge_queue("bulk", oldest=HOUR, bounds=BOUNDS).verdict is RuleVerdict.CALM
+    assert judge_queue("bulk", oldest=None, bounds=BOUNDS).verdict is RuleVerdict.CALM
 
 
 def test_a_figure_that_swings_around_its_bound_opens_one_alert() -> None:
@@ -237,7 +237,7 @@ def test_what_is_not_there_any_more_is_calm() -> None:
 
 def test_alerts_that_are_open_at_once_are_bounded() -> None:
     judged = [
-        Judged(rule=Rule.FAILURES, subject=f"p/{n}", verdict=Verdict.BAD, value=1.0, bound=0.1)
+        Judged(rule=Rule.FAILURES, subject=f"p/{n}", verdict=RuleVerdict.BAD, value=1.0, bound=0.1)
         for n in range(MOST_OPEN + 50)
     ]
     assert len(moves(judged, [], closed={}, at=START)) == MOST_OPEN
@@ -247,7 +247,7 @@ def test_an_alert_remembers_its_worst_figure() -> None:
     alert = OpenAlert(
         id=UUID(int=1), rule=Rule.QUEUE, subject="bulk", value=9.0, worst=9.0, calm_since=None
     )
-    judged = Judged(rule=Rule.QUEUE, subject="bulk", verdict=Verdict.BAD, value=5.0, bound=1.0)
+    judged = Judged(rule=Rule.QUEUE, subject="bulk", verdict=RuleVerdict.BAD, value=5.0, bound=1.0)
     assert moves([judged], [alert], closed={}, at=START) == [Stays(alert.id, 5.0, 9.0, None)]
 
 
@@ -274,11 +274,11 @@ def _cache(last: float, *, seed: int = 3, noise: float = 0.03, rate: float = 0.6
 
 
 def test_a_cache_that_is_missed_opens_an_alert_and_one_that_wavers_none() -> None:
-    assert _cache(0.05).verdict is Verdict.BAD
-    assert _cache(0.35).verdict is Verdict.BETWEEN
-    assert _cache(0.5).verdict is Verdict.CALM
-    assert _cache(0.0, rate=0.1, noise=0.01).verdict is Verdict.CALM  # it never had much
-    assert _cache(0.25, noise=0.9).verdict is not Verdict.BAD  # it is always as wild as that
+    assert _cache(0.05).verdict is RuleVerdict.BAD
+    assert _cache(0.35).verdict is RuleVerdict.BETWEEN
+    assert _cache(0.5).verdict is RuleVerdict.CALM
+    assert _cache(0.0, rate=0.1, noise=0.01).verdict is RuleVerdict.CALM  # it never had much
+    assert _cache(0.25, noise=0.9).verdict is not RuleVerdict.BAD  # it is always as wild as that
 
 
 def test_of_little_input_no_share_is_taken() -> None:
@@ -286,7 +286,7 @@ def test_of_little_input_no_share_is_taken() -> None:
     judged = judge_cache(
         "m", tokens=_series(few), cached=_series({}), until=START + 10 * DAY, bounds=BOUNDS
     )
-    assert judged.verdict is Verdict.CALM
+    assert judged.verdict is RuleVerdict.CALM
 
 
 # Budgets
@@ -306,7 +306,8 @@ def test_a_budget_that_is_heading_beyond_its_limit_is_told_of_before_it_is_there
     profile = even_profile()
     half = START + 14 * DAY
     assert forecast(_month("60"), at=half, profile=profile) == Decimal(120)
-    for spent, verdict in (("60", Verdict.BAD), ("52", Verdict.BETWEEN), ("45", Verdict.CALM)):
+    verdicts = {"60": RuleVerdict.BAD, "52": RuleVerdict.BETWEEN, "45": RuleVerdict.CALM}
+    for spent, verdict in verdicts.items():
         judged = judge_budget(_month(spent), at=half, profile=profile, bounds=BOUNDS)
         assert judged.verdict is verdict
 
@@ -332,7 +333,7 @@ def test_the_first_tenth_of_a_period_forecasts_nothing() -> None:
     early = START + DAY
     assert forecast(_month("20"), at=early, profile=even_profile()) is None
     judged = judge_budget(_month("20"), at=early, profile=even_profile(), bounds=BOUNDS)
-    assert judged.verdict is Verdict.CALM
+    assert judged.verdict is RuleVerdict.CALM
 
 
 def test_a_period_that_is_over_is_what_was_spent() -> None:
@@ -343,18 +344,18 @@ def test_a_period_that_is_over_is_what_was_spent() -> None:
 
 
 def test_what_somebody_has_to_set_right_is_told_of_at_once_and_all_else_when_it_lasts() -> None:
-    def age(seconds: float, *, permanent: bool) -> Verdict:
+    def age(seconds: float, *, permanent: bool) -> RuleVerdict:
         lasted = timedelta(seconds=seconds)
         judged = judge_account("openai", closed_for=lasted, permanent=permanent, bounds=BOUNDS)
         return judged.verdict
 
-    assert age(61, permanent=True) is Verdict.BAD
+    assert age(61, permanent=True) is RuleVerdict.BAD
     assert [age(one, permanent=False) for one in (901, 899, 449)] == [
-        Verdict.BAD,
-        Verdict.BETWEEN,
-        Verdict.CALM,
+        RuleVerdict.BAD,
+        RuleVerdict.BETWEEN,
+        RuleVerdict.CALM,
     ]
-    assert age(2, permanent=True) is Verdict.CALM
+    assert age(2, permanent=True) is RuleVerdict.CALM
 
 
 def test_an_account_that_is_closed_again_and_again_opens_one_alert() -> None:

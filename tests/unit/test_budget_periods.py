@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnmill.domain.budgets import (
+    MOST_WARNINGS,
     Period,
     dollars,
     next_warning,
@@ -108,6 +109,8 @@ def test_what_is_no_amount_of_dollars_is_refused(wrong: Any) -> None:
 def test_warnings_rise_and_stand_once() -> None:
     assert warnings_given([0.95, 0.8, 0.8, 1]) == (0.8, 0.95, 1.0)
     assert warnings_given(()) == ()
+    most = [n / 100 for n in range(1, MOST_WARNINGS + 1)]
+    assert warnings_given(most) == tuple(most)
 
 
 @pytest.mark.parametrize("wrong", [0.8, "0.8", [0], [1.1], [True], ["0.8"], [0.5] * 11, None])

@@ -215,6 +215,8 @@ def test_nothing_is_due_behind_the_last_moment() -> None:
     found = round_of(hourly(1), now=NOON + 9 * MINUTE, until=NOON - MINUTE, missed=Missed.ALL)
     assert found == ([NOON - timedelta(hours=1)], 0, None)
     assert upcoming("0 * * * *", "UTC", first=NOON, until=NOON, count=3) == [NOON]
+    last = round_of(hourly(0), now=NOON, until=NOON, missed=Missed.ALL)
+    assert last == ([NOON], 0, None)  # the last moment is one of them
 
 
 def test_what_is_made_up_for_has_bounds_that_are_counted() -> None:

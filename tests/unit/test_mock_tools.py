@@ -241,6 +241,17 @@ def test_the_script_of_the_testing_package_is_what_the_mock_reads() -> None:
         answer(MockProvider(), a_request(metadata=streamed))
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{"latency": 3}, {"retry_after": 1.5}, {"faults": 5}, {"chunks": "ab"}, {"replies": 5}],
+    ids=str,
+)
+def test_what_a_script_cannot_tell_is_refused_with_what_it_is_to_be(given: Any) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        told_by(**given)
+    assert refused.value.hint.startswith(f"{next(iter(given))}=")
+
+
 def test_a_script_that_contradicts_itself_is_refused_at_once() -> None:
     with pytest.raises(InvalidInput):
         told_by(reply="a", chunks=["a"])

@@ -17,7 +17,7 @@ from tests import rows, steps
 from tests.hostile import RAISED, SECRET
 from tests.waiting import async_until
 from turnmill.domain.errors import StoreUnavailable
-from turnmill.domain.hearing import Asked
+from turnmill.domain.hearing import WantedKinds
 from turnmill.domain.ids import SessionId
 from turnmill.store.database import Database
 from turnmill.store.nouns import event_log, events, reading, sessions
@@ -156,7 +156,7 @@ async def test_an_observer_is_told_of_what_it_asks_for_in_the_words_in_which_it_
 ) -> None:
     told: list[tuple[str, Any]] = []
     line = answered(store, 1)
-    asks = Asked(("turn.settled", "session.paused"))
+    asks = WantedKinds(("turn.settled", "session.paused"))
     named = Named(name="one", observer=lambda event: told.append((event.kind, event.state)))
     with store.begin() as conn:
         subscribe(conn, "observer:one", asks.kinds)

@@ -77,6 +77,24 @@ def test_what_was_not_used_is_given_again() -> None:
     assert len(begins) > 2
 
 
+def test_tokens_that_were_not_used_are_given_again_and_more_than_were_asked_for_are_owed() -> None:
+    rates = Rates(tokens_per_minute=60_000)
+    _, given = give(Given(), rates, [1_000] * 100, now=NOW)
+    back = take_back(given, rates, calls=0, tokens=2_000)
+    assert len(give(back, rates, [1_000] * 100, now=NOW)[0]) == 2
+    assert take_back(given, rates, calls=0, tokens=-2_000).tokens_until > given.tokens_until
+
+
+def test_places_are_given_ahead_where_more_are_wanted_each_as_long_as_a_call_takes() -> None:
+    rates = Rates(tokens_per_minute=60_000)
+    asks = [Ask(tokens=tokens, line="i1") for tokens in (500, 1_500) * 10]
+    found, _ = answer(Given(), rates, asks, more={"i1": 3}, now=NOW)
+    places = found.places["i1"]
+    assert len(places) == len(asks) - len(found.begins) + 3
+    apart = [later - earlier for earlier, later in pairwise(places)]
+    assert apart == pytest.approx([rates.seconds_of(1_000)] * len(apart))
+
+
 def test_nothing_is_given_before_the_vendor_has_some_again() -> None:
     given = hold_until(Given(), NOW + 20)
     assert give(given, Rates(requests_per_minute=600), [0], now=NOW)[0] == []
@@ -129,7 +147,7 @@ def test_a_limit_that_is_raised_is_given_away_for_as_many_calls_as_before() -> N
     begins, given = give(Given(), slow, [0] * 5, now=NOW)
     assert begins == [0.0]
     raised = changed(given, slow, fast, now=NOW)
-    assert raised.requests_until < NOW + 1.0
+    assert NOW < raised.requests_until < NOW + 1.0
     assert len(give(raised, fast, [0] * 5, now=NOW)[0]) == 5
     lowered = changed(raised, fast, slow, now=NOW)
     assert lowered.requests_until <= raised.requests_until  # calls of before are not the new rate's

@@ -4,7 +4,7 @@ import pytest
 
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.templates import (
-    Named,
+    TemplateRef,
     changes_between,
     declared,
     filled,
@@ -17,8 +17,8 @@ from turnmill.domain.templates import (
 
 
 def test_a_template_is_named_with_or_without_a_version() -> None:
-    assert ref_given("support") == Named("support", None)
-    assert ref_given("a.b_c-1@12") == Named("a.b_c-1", 12)
+    assert ref_given("support") == TemplateRef("support", None)
+    assert ref_given("a.b_c-1@12") == TemplateRef("a.b_c-1", 12)
 
 
 @pytest.mark.parametrize(

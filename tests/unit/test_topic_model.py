@@ -12,12 +12,12 @@ from turnmill_worker.analytics.terms import terms
 
 if TYPE_CHECKING:  # what they take is large, and is loaded where a test gets so far
     from turnmill_worker.analytics.corpus import Counts
-    from turnmill_worker.analytics.modelling import Found
+    from turnmill_worker.analytics.modelling import FoundTopics
 
 pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="not installed: sklearn")
 
 
-def find(counts: "Counts", **known: Any) -> "Found":
+def find(counts: "Counts", **known: Any) -> "FoundTopics":
     from turnmill_worker.analytics import modelling
 
     return modelling.find(counts, **known)
@@ -36,7 +36,7 @@ def counted(said: Sequence[Talk]) -> "Counts":
     return counts
 
 
-def agreeing(said: Sequence[Talk], found: "Found") -> float:
+def agreeing(said: Sequence[Talk], found: "FoundTopics") -> float:
     """Return the share of conversations that are in a topic of mostly their subject."""
     by_topic: defaultdict[int | None, Counter[str]] = defaultdict(Counter)
     for talk, topic in zip(said, found.topics, strict=True):

@@ -105,3 +105,9 @@ def test_what_cannot_be_read_is_named(since: str, until: str | None, said: str) 
 def test_the_longest_window_has_one_before_it() -> None:
     found = window("3660d", now=datetime(2026, 11, 27, 14, 4, tzinfo=UTC))
     assert found.previous().until == found.since
+
+
+def test_a_window_is_moved_out_to_quarters_at_both_ends() -> None:
+    noon, moment = datetime(2026, 11, 27, 12, tzinfo=UTC), timedelta(microseconds=1)
+    assert Window(noon, noon + SLOT) == Window(noon + moment, noon + moment * 2)
+    assert Window(noon + moment, noon + SLOT + moment).until == noon + 2 * SLOT

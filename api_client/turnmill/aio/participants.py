@@ -10,7 +10,7 @@ from turnmill.domain.states import ParticipantRole
 from turnmill.executor.task import AsyncExecutor, async_pause
 from turnmill.listening.task import async_happens
 from turnmill.listening.watchlist import Deadline
-from turnmill.store.people_records import Happened, HappenedPage, Participant, Place
+from turnmill.store.people_records import Happened, HappenedPage, Participant, ReadPosition
 from turnmill.verbs import people
 from turnmill.verbs.people import Following
 from turnmill.verbs.refs import SessionRef
@@ -103,7 +103,9 @@ async def async_follow(
         await marks.write()
 
 
-async def _look(executor: AsyncExecutor, of: Following, place: Place, cursor: int) -> HappenedPage:
+async def _look(
+    executor: AsyncExecutor, of: Following, place: ReadPosition, cursor: int
+) -> HappenedPage:
     page = await executor.run(people.page(of, place, after=cursor))
     if page.is_behind:
         await executor.run(people.put_down(place))

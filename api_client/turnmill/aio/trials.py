@@ -115,7 +115,7 @@ class AsyncTrials:
         pricer = await async_aside(trials.pricer, self._executor.settings, typical)
         return await self._executor.run(trials.estimate(wanted, pricer))
 
-    def _asked(self, model: object, **said: Any) -> trials.Asked:
+    def _asked(self, model: object, **said: Any) -> trials.TrialPlan:
         return trials.asked(model, **said)
 
     async def get(self, trial: TrialRef) -> TrialRecord:

@@ -219,7 +219,8 @@ class AsyncTurn:
     async def retry(self, *, once: bool = False) -> "AsyncTurn":
         """Run a failed or dead turn again: in place, or as a new turn at the session's end.
 
-        In place while no later turn of the session has started. Raises MoveRefused for any other.
+        In place while no later turn of the session has started. Raises MoveRefused for one that has
+        not ended, or has ended otherwise.
         - `once`: raises MoveRefused, too, where it was run again, by whomever, since this object
           last looked at it, and where another turn is its second run. See `record`.
         """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from turnmill.cli.in_options import in_options
 from turnmill.domain.errors import TurnmillError
 from turnmill.show.as_typed import as_typed
 from turnmill.show.terminal import on_one_line
@@ -83,4 +84,15 @@ def show_error(error: TurnmillError) -> None:
         say(log_tail)
     say(f"error: {on_one_line(str(error))} [{error.code}]")
     if error.hint:
-        say(f"hint: {on_one_line(as_typed(error.hint))}")
+        say(f"hint: {on_one_line(as_typed(in_options(error.hint, _typed_command())))}")
+
+
+def _typed_command() -> click.Command:
+    from turnmill.cli import cli
+
+    found: click.Command = cli
+    for word in sys.argv[1:]:
+        if not isinstance(found, click.Group):
+            break
+        found = found.get_command(click.Context(found), word) or found
+    return found

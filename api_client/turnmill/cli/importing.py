@@ -34,7 +34,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ImportedLine:
     """A line of a file."""
 
     number: int
@@ -42,7 +42,7 @@ class Line:
     said: Conversation | InvalidInput
 
 
-def read_conversations(path: str, *, max_text_bytes: int) -> Iterator[Line]:
+def read_conversations(path: str, *, max_text_bytes: int) -> Iterator[ImportedLine]:
     """Yield what each line that is not blank holds, or why it holds no conversation."""
     with open(path, "rb") as file:
         number = 0
@@ -50,7 +50,7 @@ def read_conversations(path: str, *, max_text_bytes: int) -> Iterator[Line]:
             number += 1
             if raw.strip():
                 digest = hashlib.sha256(raw.strip()).hexdigest()[:32]
-                yield Line(number, digest, _conversation(raw, max_text_bytes))
+                yield ImportedLine(number, digest, _conversation(raw, max_text_bytes))
 
 
 def _conversation(raw: bytes, max_text_bytes: int) -> Conversation | InvalidInput:
@@ -67,7 +67,12 @@ def _conversation(raw: bytes, max_text_bytes: int) -> Conversation | InvalidInpu
 
 
 def import_sessions(
-    client: Client, lines: Iterator[Line], *, user: str, dry_run: bool = False, **options: Any
+    client: Client,
+    lines: Iterator[ImportedLine],
+    *,
+    user: str,
+    dry_run: bool = False,
+    **options: Any,
 ) -> Told:
     """Make a session of each, under a key of its content: the same line again makes no other."""
     told = Told()
@@ -83,7 +88,7 @@ def import_sessions(
 
 def _import(
     client: Client,
-    line: Line,
+    line: ImportedLine,
     told: Told,
     *,
     user: str,

@@ -6,7 +6,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from turnmill.connections.brokers import Broker, CertReqs, Kind, Place, QueueType, Tls
+from turnmill.connections.brokers import Address, Broker, CertReqs, Kind, QueueType, Tls
 from turnmill.domain.errors import InvalidSetting
 
 _ENCODE = "percent-encode user, password and parameters: @ is %40, / is %2F, ? is %3F, # is %23"
@@ -254,19 +254,19 @@ def _login(parts: SplitResult) -> tuple[str, str]:
     return unquote(username), unquote(password)
 
 
-def _places(parts: SplitResult, *, default_port: int) -> tuple[Place, ...]:
+def _places(parts: SplitResult, *, default_port: int) -> tuple[Address, ...]:
     netloc = parts.netloc.rpartition("@")[2]
     return tuple(_place(one, default_port) for one in netloc.split(","))
 
 
-def _place(text: str, default_port: int) -> Place:
+def _place(text: str, default_port: int) -> Address:
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]*))(?::(\d{0,5}))?", text)
     if found is None:
         raise _wrong("names no host that can be understood", _ENCODE)
     port = int(found[3] or default_port)
     if not 0 < port < 2**16:
         raise _wrong("has a port that is none", "1 to 65535")
-    return Place(found[1] or found[2] or "localhost", port)
+    return Address(found[1] or found[2] or "localhost", port)
 
 
 def _database(path: str, given: _Parameters) -> int:

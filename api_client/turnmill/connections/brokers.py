@@ -35,7 +35,7 @@ class QueueType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Address:
     """A host and its port."""
 
     host: str
@@ -89,7 +89,7 @@ class Broker:
     """Where the broker is, and how it is spoken to."""
 
     kind: Kind
-    places: tuple[Place, ...] = ()
+    places: tuple[Address, ...] = ()
     socket: str = ""  #: a path; then there is no place
     username: str = ""
     password: str = field(default="", repr=False)

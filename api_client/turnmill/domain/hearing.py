@@ -12,7 +12,7 @@ _HINT = "a kind such as turn.failed, turn.settled for every ending, session.* or
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class WantedKinds:
     """What was asked for, checked."""
 
     words: tuple[str, ...]
@@ -32,17 +32,17 @@ class Asked:
 
 
 #: What is written in any case, for who has not said what he wants.
-ALWAYS = Asked(tuple(sorted(set(EventKind) - ON_DEMAND - {EventKind.GAP})))
+ALWAYS = WantedKinds(tuple(sorted(set(EventKind) - ON_DEMAND - {EventKind.GAP})))
 
 
-def asked(words: object) -> Asked:
+def asked(words: object) -> WantedKinds:
     """Return what is asked for; raises InvalidInput."""
     if not isinstance(words, list | tuple | set | frozenset) or not words:
         raise InvalidInput("events must be a sequence of kinds", hint=_HINT)
     listed = [str.__str__(word) if isinstance(word, str) else "" for word in words]
     if not _WORDS.issuperset(listed):
         raise InvalidInput("events names a kind that does not exist", hint=_HINT)
-    return Asked(tuple(dict.fromkeys(listed)))
+    return WantedKinds(tuple(dict.fromkeys(listed)))
 
 
 def _means(word: str, kind: EventKind) -> bool:

@@ -23,7 +23,7 @@ _FIRST = ("provider", "model", "system_prompt", "variables", "opening")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
-class Named(NamedTuple):
+class TemplateRef(NamedTuple):
     """A template as a caller names it."""
 
     name: str
@@ -50,12 +50,12 @@ def name_given(value: object) -> str:
     )
 
 
-def ref_given(value: object) -> Named:
+def ref_given(value: object) -> TemplateRef:
     """Return which template is meant; raises InvalidInput."""
     found = _REF.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise InvalidInput("a template is named by its name, or name@version", hint=_REF_HINT)
-    return Named(found[1], None if found[2] is None else int(found[2]))
+    return TemplateRef(found[1], None if found[2] is None else int(found[2]))
 
 
 def opening_given(value: object) -> list[dict[str, str]]:

@@ -17,19 +17,19 @@ AS_AUDIO = "audio"
 _HINT = '"openai/gpt-4o-mini-transcribe", or the name of a provider alone'
 
 
-class Named(NamedTuple):
+class VoiceTarget(NamedTuple):
     """Who is asked, and for which of its models; "" where the session leaves it open."""
 
     provider: str = ""
     model: str = ""
 
 
-def named(value: object) -> Named:
+def named(value: object) -> VoiceTarget:
     """Return whom a setting names, as it is stored; what is no name names nobody."""
     if not isinstance(value, str):
-        return Named()
+        return VoiceTarget()
     provider, _, model = value.partition("/")
-    return Named(provider, model)
+    return VoiceTarget(provider, model)
 
 
 def named_given(value: object, *, name: str) -> str:

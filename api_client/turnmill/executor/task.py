@@ -25,7 +25,7 @@ from turnmill.streams.carrying import copies_for
 from turnmill.streams.copies import Copies, Copy, Nothing
 from turnmill.verbs import turns
 from turnmill.verbs.backpressure import Backpressure
-from turnmill.verbs.intake import options_of, refuse_unknown
+from turnmill.verbs.intake import options_of, refuse_unknown_arguments
 from turnmill.verbs.verb import Verb
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def async_knowing(
     @wraps(verb)
     async def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         if not known.issuperset(kwargs):
-            refuse_unknown(kwargs, known=known, verb=verb.__name__)
+            refuse_unknown_arguments(kwargs, known=known, verb=verb.__name__)
         return await verb(*args, **kwargs)
 
     return checked

@@ -38,7 +38,7 @@ def as_document(report: DeletionReport | ErasureReport) -> dict[str, Any]:
     """Return what programs read."""
     return {
         **_whose(report),
-        "deleted": True,
+        "deleted": not _waits(report),
         "how": report.how,
         "at": report.at,
         "rows": dict(report.rows),
@@ -62,7 +62,7 @@ def print_imported(told: Imported, *, as_json: bool) -> None:
 
 def _lines(report: DeletionReport | ErasureReport) -> Iterator[str]:
     (whose,) = _whose(report).values()
-    yield f"{whose}  {report.how}"
+    yield f"{whose}  is to be {report.how}" if _waits(report) else f"{whose}  {report.how}"
     if report.rows:
         yield "rows: " + ", ".join(f"{count} {name}" for name, count in report.rows.items())
     for one in report.pending:
@@ -71,7 +71,15 @@ def _lines(report: DeletionReport | ErasureReport) -> Iterator[str]:
         where = f" at {left.provider}" if left.provider else ""
         yield f"stays: {left.what} {left.ref or ''}{where}: {left.why}"
     yield f"backups: {report.backups}"
+    if _waits(report):
+        yield f"it can be taken back until then: turnmill users withdraw {whose}"
     yield "done" if report.done else f"how far it is: turnmill {_asks(report)}"
+
+
+def _waits(report: DeletionReport | ErasureReport) -> bool:
+    from turnmill.store.deletion_records import ErasureReport
+
+    return isinstance(report, ErasureReport) and report.waits
 
 
 def _whose(report: DeletionReport | ErasureReport) -> dict[str, Any]:

@@ -17,6 +17,10 @@ class Gone(StrEnum):
     ERASED = "erased"  #: a user, with all that was his
 
 
+#: What is pending of an erasure that has not begun.
+GRACE_PERIOD = "grace period"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
     """Something of a deleted session that is still there."""
@@ -80,9 +84,14 @@ class DeletionReport(Removal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureReport(Removal):
-    """What became of a user who was erased."""
+    """What became of a user who was erased, or is to be."""
 
     user_id: str = field(repr=False)
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether nothing has gone yet, for its grace period: `withdraw` takes it back."""
+        return any(one.what == GRACE_PERIOD for one in self.pending)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,7 +84,7 @@ class HappenedPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ReadPosition:
     """Where somebody stands in a session that he follows."""
 
     session_id: SessionId

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from turnmill.domain.analytics.differences import Difference, Proportion
 from turnmill.domain.analytics.experiments import Arm
-from turnmill.domain.analytics.judging import TrialState, Verdict
+from turnmill.domain.analytics.judging import JudgeVerdict, TrialState
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import TurnState
@@ -108,7 +108,7 @@ class TrialResult:
     before: TrialSide | None  #: None: it is gone
     after: TrialSide | None  #: None: it was not asked again yet, or could not be
     error_code: str | None  #: why it could not be
-    verdict: Verdict
+    verdict: JudgeVerdict
     agreement: float | None  #: from 0 to 1
     preferred: str | None  #: before, after or neither
     swayed: bool | None  #: the judge says otherwise when the order is another one

@@ -11,7 +11,7 @@ from turnmill.domain.states import ParticipantRole
 from turnmill.executor.thread import Executor, pause
 from turnmill.listening.thread import happens
 from turnmill.listening.watchlist import Deadline
-from turnmill.store.people_records import Happened, HappenedPage, Participant, Place
+from turnmill.store.people_records import Happened, HappenedPage, Participant, ReadPosition
 from turnmill.verbs import people
 from turnmill.verbs.people import Following
 from turnmill.verbs.refs import SessionRef
@@ -102,7 +102,7 @@ def follow(
         marks.write()
 
 
-def _look(executor: Executor, of: Following, place: Place, cursor: int) -> HappenedPage:
+def _look(executor: Executor, of: Following, place: ReadPosition, cursor: int) -> HappenedPage:
     page = executor.run(people.page(of, place, after=cursor))
     if page.is_behind:
         executor.run(people.put_down(place))

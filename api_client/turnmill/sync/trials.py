@@ -116,7 +116,7 @@ class Trials:
         pricer = aside(trials.pricer, self._executor.settings, typical)
         return self._executor.run(trials.estimate(wanted, pricer))
 
-    def _asked(self, model: object, **said: Any) -> trials.Asked:
+    def _asked(self, model: object, **said: Any) -> trials.TrialPlan:
         return trials.asked(model, **said)
 
     def get(self, trial: TrialRef) -> TrialRecord:

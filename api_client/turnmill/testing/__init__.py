@@ -11,7 +11,7 @@ def test_my_bot_apologises_when_the_model_is_down():
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -91,20 +91,34 @@ def script(
     told: dict[str, Any] = {
         "at_step": at_step,
         "reply": None if reply is None else _as_text(reply),
-        "replies": None if replies is None else [_as_text(one) for one in replies],
-        "chunks": None if chunks is None else list(chunks),
+        "replies": None if replies is None else [*map(_as_text, _each(replies, name="replies"))],
+        "chunks": None if chunks is None else _each(chunks, name="chunks"),
         "tokens_per_second": tokens_per_second,
         "calls": None if calls is None else _plain(calls),
         "rounds": rounds if rounds is None or isinstance(rounds, int) else [*map(_plain, rounds)],
         "before_calls": before_calls,
         "transcript": transcript,
-        "latency": None if latency is None else latency.total_seconds(),
-        "retry_after": None if retry_after is None else retry_after.total_seconds(),
+        "latency": _seconds(latency, name="latency"),
+        "retry_after": _seconds(retry_after, name="retry_after"),
     }
     told = {key: value for key, value in told.items() if value is not None}
     if faults:
-        told["faults"] = faults if isinstance(faults, str | Mapping) else list(faults)
+        told["faults"] = (
+            faults if isinstance(faults, str | Mapping) else _each(faults, name="faults")
+        )
     return {"mock": told}
+
+
+def _seconds(span: timedelta | None, *, name: str) -> float | None:
+    if span is not None and not isinstance(span, timedelta):
+        raise InvalidInput(f"{name} must be a timedelta", hint=f"{name}=timedelta(seconds=3)")
+    return None if span is None else span.total_seconds()
+
+
+def _each(values: Sequence[Any], *, name: str) -> list[Any]:
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{name} must be a list", hint=f"{name}=[…]")
+    return list(values)
 
 
 def _plain(calls: Sequence[Called]) -> list[list[Any]]:

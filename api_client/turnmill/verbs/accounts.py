@@ -23,7 +23,7 @@ def open_again(provider: object, model: object) -> Verb[int]:
             closed = sorted({one.provider for one in rows.list_closed(conn)})
             raise InvalidInput(
                 "nothing of it is closed",
-                hint=f"closed are: {', '.join(closed) or 'none'}; see client.accounts.list()",
+                hint=f"closed are: {', '.join(closed) or 'none'}; see `turnmill accounts ls`",
             )
         return Effect(sum(rows.open_again(conn, key) for key in found))
 

@@ -246,7 +246,7 @@ def options_of(verb: Callable[..., object]) -> frozenset[str]:
     return frozenset(signature(verb).parameters)
 
 
-def refuse_unknown(given: Collection[str], *, known: frozenset[str], verb: str) -> None:
+def refuse_unknown_arguments(given: Collection[str], *, known: frozenset[str], verb: str) -> None:
     """Raise InvalidInput for an option that the verb does not have: Python would name no others."""
     if unknown := set(given) - known:
         raise InvalidInput(

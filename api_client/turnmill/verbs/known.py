@@ -10,7 +10,7 @@ from turnmill.verbs.verb import Connection
 PROVIDERS = "turnmill.providers"
 
 
-def refuse_unknown(conn: Connection, provider: str) -> None:
+def refuse_unknown_provider(conn: Connection, provider: str) -> None:
     """Raise InvalidInput for a provider that is neither of the two: most likely a slip."""
     if is_asked_for(conn, provider):
         return
@@ -19,5 +19,5 @@ def refuse_unknown(conn: Connection, provider: str) -> None:
     in_use = ", ".join(sorted(providers_in_use(conn))) or "none"
     raise InvalidInput(
         "provider is neither installed here nor asked for by any session",
-        hint=f"in use: {in_use}; force=True or --force for one that is to come",
+        hint=f"in use: {in_use}; force=True for one that is to come",
     )

@@ -8,7 +8,7 @@ from turnmill.store.line import pauses as pause_rows
 from turnmill.store.line.pauses import Pauses
 from turnmill.store.nouns import lanes as rows
 from turnmill.store.nouns.lanes import LaneLoad
-from turnmill.verbs.known import refuse_unknown
+from turnmill.verbs.known import refuse_unknown_provider
 from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
 
@@ -28,7 +28,7 @@ def pause(*, lane: str | None, provider: str | None, force: object) -> Verb[bool
 
     def on(conn: Connection) -> Effect[bool]:
         if provider is not None and not is_forced:
-            refuse_unknown(conn, provider)
+            refuse_unknown_provider(conn, provider)
         done = [pause_rows.pause(conn, kind=kind, name=name) for kind, name in named]
         return Effect(any(done), changed=any(done))
 
@@ -42,7 +42,7 @@ def resume(*, lane: str | None, provider: str | None) -> Verb[bool]:
     def on(conn: Connection) -> Effect[bool]:
         done = {kind: pause_rows.resume(conn, kind=kind, name=name) for kind, name in named}
         if provider is not None and not done[pause_rows.PROVIDER]:
-            refuse_unknown(conn, provider)
+            refuse_unknown_provider(conn, provider)
         return Effect(any(done.values()), changed=any(done.values()))
 
     return transaction(on, does=Deed("resumed", objects=dict(named)))

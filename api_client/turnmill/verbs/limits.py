@@ -7,7 +7,7 @@ from turnmill.domain.errors import InvalidInput
 from turnmill.store.nouns import limits as rows
 from turnmill.store.nouns.audit import audited
 from turnmill.store.nouns.limits import LimitKey, LimitRecord
-from turnmill.verbs.known import refuse_unknown
+from turnmill.verbs.known import refuse_unknown_provider
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
 _MOST = 1_000_000_000
@@ -41,7 +41,7 @@ def set_limit(
 
     def on(conn: Connection) -> Effect[LimitRecord]:
         if not is_forced:
-            refuse_unknown(conn, key.provider)
+            refuse_unknown_provider(conn, key.provider)
         record = rows.set_limit(conn, key, **says)
         figures = {name: one for name, one in says.items() if one is not None}
         audited(conn, Action.LIMIT_SET, actor=actor, objects=_named(key), figures=figures)

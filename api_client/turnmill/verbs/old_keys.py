@@ -41,7 +41,7 @@ class OldKeys:
         if database.keys is None:
             raise InvalidInput(
                 "nothing is encrypted here",
-                hint="TURNMILL_ENCRYPTION_KEYS: turnmill encryption init",
+                hint="TURNMILL_ENCRYPTION_KEYS: `turnmill encryption init --out FILE` writes some",
             )
         self._database = database
         self._settings = settings

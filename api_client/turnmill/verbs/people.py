@@ -15,7 +15,7 @@ from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.shared_log import catch_up, is_behind
 from turnmill.store.message_records import MessageRecord
 from turnmill.store.nouns import happened, notes, people
-from turnmill.store.people_records import HappenedPage, NewNote, Note, Participant, Place
+from turnmill.store.people_records import HappenedPage, NewNote, Note, Participant, ReadPosition
 from turnmill.store.records import Accepted, NewTurn
 from turnmill.store.refusals import translated
 from turnmill.verbs import intake, new_messages
@@ -177,12 +177,12 @@ def passed(of: Following, upto: int) -> Verb[None]:
     )
 
 
-def begin(of: Following) -> Verb[Place]:
+def begin(of: Following) -> Verb[ReadPosition]:
     """Find out where somebody stands who follows; the session is shared from then on."""
     return _with(of.session, lambda conn, target: people.place_of(conn, target, of.name))
 
 
-def page(of: Following, place: Place, *, after: int) -> Verb[HappenedPage]:
+def page(of: Following, place: ReadPosition, *, after: int) -> Verb[HappenedPage]:
     """Read what was put down behind a cursor, and whether there is more to be put down."""
 
     def on(conn: Connection) -> Effect[HappenedPage]:
@@ -198,7 +198,7 @@ def _whose(page: HappenedPage) -> set[SessionId]:
     return {one.session_id for one in page.happened if one.parts}
 
 
-def put_down(place: Place) -> Verb[None]:
+def put_down(place: ReadPosition) -> Verb[None]:
     """Put down what turns have come to, for all who follow; one of those who look at once does."""
 
     def on(conn: Connection) -> Effect[None]:

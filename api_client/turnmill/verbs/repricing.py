@@ -10,7 +10,7 @@ from turnmill.domain.arguments import yes_or_no
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.analytics import usage
 from turnmill.store.nouns import repricing
-from turnmill.store.nouns.repricing import PaidCall, Place, Priced, Repriced
+from turnmill.store.nouns.repricing import CallPlace, PaidCall, Priced, Repriced
 from turnmill.verbs.intake import name_or_none
 from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
@@ -69,7 +69,7 @@ class Job:
             raise InvalidInput("last is before first", hint="both are days, in UTC")
         self._provider = name_or_none(provider, name="provider")
         self._dry_run = yes_or_no(dry_run, name="dry_run")
-        self._after: Place | None = None
+        self._after: CallPlace | None = None
         self._counts = dict.fromkeys(("seen", "changed", "unknown", "uncounted", "busy"), 0)
         self._unadjusted = 0
         self._before = self._growth = Decimal(0)

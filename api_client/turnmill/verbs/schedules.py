@@ -20,7 +20,7 @@ from turnmill.verbs.verb import Connection, Deed, Done, Effect, Shown, Verb, sin
 
 T = TypeVar("T")
 
-_WHEN = 'cron="30 9 * * mon-fri", or at=datetime(2027, 1, 1, 9, tzinfo=…)'
+_WHEN = 'cron="30 9 * * mon-fri", or at=datetime(2027, 10, 31, 12, tzinfo=…)'
 _SHOWN = Shown("schedule", "session", lambda found: (found.session_id,))
 _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "timezone": time_zone,

@@ -9,7 +9,7 @@ from turnmill.domain.arguments import page_size, whole, yes_or_no
 from turnmill.domain.checks import check_name, check_text
 from turnmill.domain.errors import InvalidInput, TemplateNotFound
 from turnmill.domain.templates import (
-    Named,
+    TemplateRef,
     changes_between,
     declared,
     lines_between,
@@ -142,7 +142,7 @@ def diff(before: object, after: object) -> Verb[TemplateDiff]:
 
     def on(conn: Connection) -> Effect[TemplateDiff]:
         old = rows.get(conn, first)
-        return Effect(compared(old, rows.get(conn, second or Named(first.name, None))))
+        return Effect(compared(old, rows.get(conn, second or TemplateRef(first.name, None))))
 
     return single(on)
 
@@ -187,7 +187,7 @@ def sync(news: Sequence[NewTemplate], *, dry_run: object) -> Verb[TemplateSync]:
 def _would(conn: Connection, new: NewTemplate) -> PutTemplate:
     """Return what putting it would make of it, but for the moment."""
     try:
-        standing = rows.get(conn, Named(new.name, None))
+        standing = rows.get(conn, TemplateRef(new.name, None))
         if standing.definition == new.definition:
             return PutTemplate(record=standing, is_new=False)
         latest = rows.versions(conn, new.name, limit=1)[0].version
@@ -204,8 +204,8 @@ def _others(conn: Connection, known: set[str]) -> list[str]:
     return found
 
 
-def ref_of(template: object) -> Named:
+def ref_of(template: object) -> TemplateRef:
     """Return which template is meant, given as record or by name; raises InvalidInput."""
     if isinstance(template, TemplateRecord):
-        return Named(template.name, template.version)
+        return TemplateRef(template.name, template.version)
     return ref_given(template)

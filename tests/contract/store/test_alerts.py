@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from tests.folded import fold_all
 from turnmill.domain.analytics.alert_bounds import AlertBounds, Rule
-from turnmill.domain.analytics.alerting import Judged, Verdict
+from turnmill.domain.analytics.alerting import Judged, RuleVerdict
 from turnmill.domain.states import EventKind
 from turnmill.store.analytics import alerts as stored
 from turnmill.store.analytics import watching
@@ -23,7 +23,11 @@ BOUNDS = AlertBounds()
 
 
 def judged(
-    verdict: Verdict = Verdict.BAD, *, rule: Rule = Rule.QUEUE, subject: str = "bulk", **values: Any
+    verdict: RuleVerdict = RuleVerdict.BAD,
+    *,
+    rule: Rule = Rule.QUEUE,
+    subject: str = "bulk",
+    **values: Any,
 ) -> Judged:
     said = {"value": 90.0, "usual": None, "bound": 60.0, **values}
     return Judged(rule=rule, subject=subject, verdict=verdict, **said)
@@ -67,10 +71,10 @@ def test_an_alert_opens_once_and_is_told_of_once(store: Database) -> None:
 
 def test_it_closes_after_half_an_hour_of_calm_and_tells_that_once(store: Database) -> None:
     look(store, judged())
-    assert look(store, judged(Verdict.CALM, value=0.0)) == (0, 0)
+    assert look(store, judged(RuleVerdict.CALM, value=0.0)) == (0, 0)
     time_passes(store, timedelta(minutes=31))
-    assert look(store, judged(Verdict.CALM, value=0.0)) == (0, 1)
-    assert look(store, judged(Verdict.CALM, value=0.0)) == (0, 0)
+    assert look(store, judged(RuleVerdict.CALM, value=0.0)) == (0, 1)
+    assert look(store, judged(RuleVerdict.CALM, value=0.0)) == (0, 0)
     assert listed(store) == []
     assert told(store) == [(EventKind.ALERT_OPENED, 1), (EventKind.ALERT_CLOSED, 2)]
 
@@ -103,10 +107,10 @@ def test_what_figures_are_too_old_to_judge_closes_no_alert(store: Database) -> N
 
 def test_what_is_neither_calm_nor_bad_leaves_it_open(store: Database) -> None:
     look(store, judged())
-    look(store, judged(Verdict.CALM))
+    look(store, judged(RuleVerdict.CALM))
     time_passes(store, timedelta(minutes=31))
-    assert look(store, judged(Verdict.BETWEEN)) == (0, 0)
-    assert look(store, judged(Verdict.CALM)) == (0, 0)  # it begins to be calm anew
+    assert look(store, judged(RuleVerdict.BETWEEN)) == (0, 0)
+    assert look(store, judged(RuleVerdict.CALM)) == (0, 0)  # it begins to be calm anew
     assert len(listed(store)) == 1
 
 

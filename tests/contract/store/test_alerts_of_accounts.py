@@ -7,7 +7,7 @@ from sqlalchemy import update
 
 from turnmill.domain.analytics.alert_bounds import AlertBounds, Rule
 from turnmill.domain.analytics.alert_words import sentence
-from turnmill.domain.analytics.alerting import Verdict
+from turnmill.domain.analytics.alerting import RuleVerdict
 from turnmill.store.analytics import alerts
 from turnmill.store.analytics.watching import judged
 from turnmill.store.database import Database
@@ -38,7 +38,7 @@ def shut(
         )
 
 
-def look(store: Database) -> dict[str, Verdict]:
+def look(store: Database) -> dict[str, RuleVerdict]:
     with store.begin() as conn:
         found = judged(conn, ONLY).judged
         alerts.look(conn, found)
@@ -59,9 +59,9 @@ def test_what_is_closed_is_judged_by_how_long_and_of_several_keys_the_worst_off(
     shut(store, replace(OPENAI, model="large", tier="flex"), since=20 * MINUTE)
     shut(store, AccountKey(kind="breaker", provider="mock", model="slow"), since=MINUTE)
     assert look(store) == {
-        "openai": Verdict.BAD,
-        "openai/large (tier flex)": Verdict.BAD,
-        "mock/slow": Verdict.CALM,
+        "openai": RuleVerdict.BAD,
+        "openai/large (tier flex)": RuleVerdict.BAD,
+        "mock/slow": RuleVerdict.CALM,
     }
     assert sorted(said(store)) == [
         "openai has been closed to calls for 2 min",
@@ -73,7 +73,7 @@ def test_what_nobody_comes_to_try_is_closed_for_nobody(store: Database) -> None:
     shut(store, OPENAI, since=600 * MINUTE, until=-11 * MINUTE, permanent=True)
     assert look(store) == {}
     shut(store, replace(OPENAI, account="b2"), since=600 * MINUTE, until=-9 * MINUTE)
-    assert look(store) == {"openai": Verdict.BAD}
+    assert look(store) == {"openai": RuleVerdict.BAD}
 
 
 def test_it_is_calm_as_soon_as_it_is_open(store: Database) -> None:

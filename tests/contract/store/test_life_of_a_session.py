@@ -74,7 +74,8 @@ def rows_left(store: Database, session: SessionId) -> dict[str, int]:
                 select(func.count()).select_from(one.table).where(one.of_sessions([session]))
             )
             for one in BELONGINGS
-            if one.is_of_sessions and one.goes in (Goes.BY_KEY, Goes.BY_NAME)
+            if (one.session is not None or one.turn is not None)
+            and one.goes in (Goes.BY_KEY, Goes.BY_NAME)
         }
     return {name: count for name, count in counts.items() if count}
 

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from tests import rows
 from tests.folded import fold_all
 from turnmill.domain.analytics.alert_bounds import AlertBounds, Rule
-from turnmill.domain.analytics.alerting import Judged, Verdict
+from turnmill.domain.analytics.alerting import Judged, RuleVerdict
 from turnmill.domain.analytics.report_data import Metric, ReportData
 from turnmill.domain.analytics.windows import Grain, Window
 from turnmill.domain.budgets import OnExceeded, Period, Scope
@@ -314,7 +314,9 @@ def test_budgets_say_where_they_are_heading_and_name_no_user(store: Database) ->
 
 
 def test_alerts_of_the_window_are_in_it(store: Database) -> None:
-    one = Judged(rule=Rule.COST, subject="", verdict=Verdict.BAD, value=9.0, usual=1.0, bound=3.0)
+    one = Judged(
+        rule=Rule.COST, subject="", verdict=RuleVerdict.BAD, value=9.0, usual=1.0, bound=3.0
+    )
     with store.begin() as conn:
         alerts.look(conn, [one])
     found = read(store, Window(NOW - DAY, datetime.now(UTC) + HOUR)).alerts
@@ -331,8 +333,8 @@ def test_what_is_watched_is_judged_from_rows(store: Database) -> None:
     fold_all(store)
     with store.begin() as conn:
         found = {(one.rule, one.subject): one for one in judged(conn, AlertBounds()).judged}
-    assert found[Rule.FAILURES, "mock/large"].verdict is Verdict.BAD
-    assert found[Rule.QUEUE, Lane.INTERACTIVE.value].verdict is Verdict.CALM
+    assert found[Rule.FAILURES, "mock/large"].verdict is RuleVerdict.BAD
+    assert found[Rule.QUEUE, Lane.INTERACTIVE.value].verdict is RuleVerdict.CALM
     off = AlertBounds(off=frozenset(Rule) - {Rule.QUEUE})
     with store.begin() as conn:
         assert {one.rule for one in judged(conn, off).judged} == {Rule.QUEUE}
@@ -359,7 +361,7 @@ def test_cost_caches_and_queues_are_judged_from_rows(store: Database) -> None:
     fold_all(store)
     with store.begin() as conn:
         found = {(one.rule, one.subject): one for one in judged(conn, AlertBounds()).judged}
-    bad = {key for key, one in found.items() if one.verdict is Verdict.BAD}
+    bad = {key for key, one in found.items() if one.verdict is RuleVerdict.BAD}
     assert bad == {
         (Rule.COST, ""),
         (Rule.CACHE, "mock/odd"),

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.trying import OTHER, asked, had, lines_of, stepped, trials_of
-from turnmill.domain.analytics.judging import INSTRUCTIONS, TrialState, Verdict
+from turnmill.domain.analytics.judging import INSTRUCTIONS, JudgeVerdict, TrialState
 from turnmill.store.analytics import judging, model_judging
 from turnmill.store.analytics import verdicts as verdict_rows
 from turnmill.store.analytics.judging import Step
@@ -185,7 +185,7 @@ def test_a_worker_that_dies_while_it_reads_answers_is_followed_and_nothing_count
     monkeypatch.setattr(model_judging, "put", dying)
     with pytest.raises(Crash):
         stepped(store, record)
-    assert sorted(verdicts(store, record)) == [Verdict.JUDGED] * 2 + [Verdict.OPEN] * 3
+    assert sorted(verdicts(store, record)) == [JudgeVerdict.JUDGED] * 2 + [JudgeVerdict.OPEN] * 3
     assert stepped(store, record) is Step.OVER
     assert trials_of(store).summary(record).judged == 5
     with store.begin() as conn:
@@ -237,12 +237,14 @@ def test_what_a_killed_worker_was_judging_is_not_judged_again_and_the_trial_goes
     assert len(embed.texts) == 4
     tend(store, embed)
     assert len(embed.texts) == 10
-    assert sorted(verdicts(store, record)) == [Verdict.JUDGED] * 3 + [Verdict.JUDGING] * 2
+    assert sorted(verdicts(store, record)) == [JudgeVerdict.JUDGED] * 3 + [JudgeVerdict.JUDGING] * 2
     assert not trials_of(store).get(record).is_over
     long_ago = {"claimed_at": datetime.now(UTC) - timedelta(hours=1)}
     with store.begin() as conn:
         conn.execute(
-            update(trial_lines).where(trial_lines.c.verdict == Verdict.JUDGING).values(long_ago)
+            update(trial_lines)
+            .where(trial_lines.c.verdict == JudgeVerdict.JUDGING)
+            .values(long_ago)
         )
     tend(store, embed)
     assert len(embed.texts) == 10
@@ -259,9 +261,9 @@ def test_a_verdict_that_comes_after_its_worker_was_taken_for_lost_changes_nothin
         claimed = judging.claim(conn, record.id, claim_id=record.id, limit=5)
     assert claimed is not None
     with store.begin() as conn:
-        conn.execute(update(trial_lines).values(verdict=Verdict.LOST.value))
+        conn.execute(update(trial_lines).values(verdict=JudgeVerdict.LOST.value))
         assert judging.keep(conn, record.id, claimed, {1: 0.5}) == 0
-    assert verdicts(store, record) == [Verdict.LOST]
+    assert verdicts(store, record) == [JudgeVerdict.LOST]
 
 
 async def leaves(texts: Sequence[str]) -> list[list[float]]:
@@ -298,7 +300,7 @@ def test_a_function_that_hangs_is_given_no_more_in_this_run(store: Database) -> 
     # Without end: neither the loop nor the process that runs it waits for such a thread.
     tend(store, lambda _: done.wait(), timeout=A_MOMENT)
     done.set()
-    assert sorted(verdicts(store, record)) == [Verdict.FAILED] * 16 + [Verdict.OPEN] * 4
+    assert sorted(verdicts(store, record)) == [JudgeVerdict.FAILED] * 16 + [JudgeVerdict.OPEN] * 4
 
 
 def test_a_coroutine_function_is_awaited(store: Database) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, select, update
 from tests import rows, steps
 from tests.budgeting import ADA, ALL, ask, bound, sums
 from tests.trying import OTHER, asked, had, lines_of, said, sessions_in, stepped, trials_of
-from turnmill.domain.analytics.judging import TrialState, Verdict
+from turnmill.domain.analytics.judging import JudgeVerdict, TrialState
 from turnmill.domain.auditing import Action
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.errors import Conflict, InvalidInput, TrialNotFound
@@ -235,7 +235,7 @@ def test_a_trial_shows_both_sides_of_each_turn(store: Database, shown: TrialReco
     assert one.after.text == "another"
     assert (one.before.model, one.after.model) == ("mock/mock", "mock/other")
     assert (one.before.latency_ms, one.after.latency_ms) == (800, 300)
-    assert (one.verdict, one.agreement) == (Verdict.JUDGED, 0.0)
+    assert (one.verdict, one.agreement) == (JudgeVerdict.JUDGED, 0.0)
 
 
 def test_what_has_failed_is_compared_with_nothing(store: Database) -> None:

@@ -16,7 +16,7 @@ from turnmill.store.analytics import topics as rows
 from turnmill.store.analytics.topics import Run, Said, Sampled
 from turnmill.store.database import Database
 from turnmill_worker.analytics.corpus import Counts
-from turnmill_worker.analytics.modelling import Found, find
+from turnmill_worker.analytics.modelling import FoundTopics, find
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ def _said(database: Database, some: Sequence[Sampled]) -> Said:
     return said
 
 
-def _write(database: Database, run: Run, sampled: Sequence[Sampled], found: Found) -> int:
+def _write(database: Database, run: Run, sampled: Sequence[Sampled], found: FoundTopics) -> int:
     """Write down what was found; words last, when all sessions are where they belong."""
     database.run(rows.begin_run, run, found.words)
     assigned = 0

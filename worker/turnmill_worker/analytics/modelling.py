@@ -47,7 +47,7 @@ _NEARLY_NOTHING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundTopics:
     """What was found."""
 
     topics: Sequence[int | None]  #: of each text; None: nothing in particular
@@ -60,14 +60,14 @@ class Found:
 
 def find(
     counts: Counts, *, before: Sequence[int | None], last_topic: int = 0, looked_with: int = 0
-) -> Found:
+) -> FoundTopics:
     """Return what texts are about; `before` is what each of them was so far.
 
     New topics are numbered from `last_topic` on; `looked_with` are the components of before.
     """
     matrix = without_stop_words(counts)
     kept = _kept(matrix, counts.users)
-    nothing = Found([None] * len(counts.users), [0.0] * len(counts.users), {}, 0, last_topic)
+    nothing = FoundTopics([None] * len(counts.users), [0.0] * len(counts.users), {}, 0, last_topic)
     matrix = matrix[:, kept]
     told = np.flatnonzero(np.asarray((matrix > 0).sum(axis=1)).ravel())
     if len(told) < LEAST_TEXTS or len(kept) < _LEAST_TERMS:
@@ -89,7 +89,7 @@ def find(
         int(numbers[n]): _words(weighted, np.flatnonzero(mine == n), users, names)
         for n in range(len(numbers))
     }
-    return Found(topics, strength, words, max(wanted, looked_with), last)
+    return FoundTopics(topics, strength, words, max(wanted, looked_with), last)
 
 
 def _kept(matrix: Matrix, users: list[str]) -> Any:

@@ -11,7 +11,7 @@ from turnmill.domain.states import FOR_LIMIT, Lane
 from turnmill.store.nouns.limits import SET, Limit, LimitKey
 from turnmill_worker.gates.bulkheads import Bulkhead
 from turnmill_worker.gates.learning import Learning
-from turnmill_worker.gates.lines import Line
+from turnmill_worker.gates.limiters import Limiter
 from turnmill_worker.gates.put_off import PutOff
 from turnmill_worker.gates.recalling import Recalling
 from turnmill_worker.gates.rows import Rows
@@ -34,9 +34,9 @@ _MOST_MODELS = 1_000
 class _Found(NamedTuple):
     """What the calls to one model count to."""
 
-    lines: tuple[Line, ...]
+    limiters: tuple[Limiter, ...]
     bulkheads: tuple[Bulkhead, ...]
-    learned: Line | None  #: what the vendor has said, where nobody has set anything
+    learned: Limiter | None  #: what the vendor has said, where nobody has set anything
     hears: Callable[[Headers], None] | None  #: is told what the vendor says of its limits
 
 
@@ -60,7 +60,7 @@ class Limits:
         self._closed = closed
         self._slots = slots
         self._clock = clock
-        self._lines: dict[LimitKey, Line] = {}
+        self._limiters: dict[LimitKey, Limiter] = {}
         self._bulkheads: dict[LimitKey, Bulkhead] = {}
         self._own: dict[str, Bulkhead] = {}  #: of this process, by provider
         self._found: dict[tuple[str, str], _Found] = {}  #: by provider and model, until a look
@@ -73,16 +73,16 @@ class Limits:
             return go(call)
         named = (call.claim.provider, call.request.model)
         found = self._found.get(named) or self._find(*named)
-        lines = found.lines
+        limiters = found.limiters
         if found.learned is not None and self.learning.is_short(found.learned.key):
-            lines = (found.learned,)
+            limiters = (found.learned,)
         hear(found.hears)  # for the task that the call is made in, which is its own
-        if not lines and not found.bulkheads:
+        if not limiters and not found.bulkheads:
             return go(call)
-        return self._counted(call, go, lines, found.bulkheads)
+        return self._counted(call, go, limiters, found.bulkheads)
 
     async def _counted(
-        self, call: Call, go: Go, lines: Sequence[Line], bulkheads: Sequence[Bulkhead]
+        self, call: Call, go: Go, limiters: Sequence[Limiter], bulkheads: Sequence[Bulkhead]
     ) -> Answer:
         if (closed := self._closed(call)) is not None:
             return closed
@@ -92,7 +92,7 @@ class Limits:
                 if isinstance(entered, PutOff):
                     return _later(entered)
                 stack.callback(one.leave, entered)
-            return await self._paced(call, go, lines)
+            return await self._paced(call, go, limiters)
 
     def look(self, found: Sequence[Limit], providers: Iterable[str]) -> None:
         """Take over what the rows say, and who is in use."""
@@ -100,8 +100,8 @@ class Limits:
         named = frozenset(providers)
         self._others = named if len(named) > 1 else frozenset()
         standing = {one.key: one for one in found}
-        for key in [key for key in (*self._lines, *self._bulkheads) if key not in standing]:
-            self._lines.pop(key, None)
+        for key in [key for key in (*self._limiters, *self._bulkheads) if key not in standing]:
+            self._limiters.pop(key, None)
             self._bulkheads.pop(key, None)
             self._recalling.all((FOR_LIMIT,), provider=key.provider, model=key.model)
         for one in found:
@@ -127,10 +127,10 @@ class Limits:
         """Return whether more may be asked than before."""
         key, rates = limit.key, limit.rates
         if rates == Rates():
-            return self._lines.pop(key, None) is not None
-        if (line := self._lines.get(key)) is not None:
-            return line.change(rates)
-        self._lines[key] = Line(key, rates, self._rows, self._clock)
+            return self._limiters.pop(key, None) is not None
+        if (limiter := self._limiters.get(key)) is not None:
+            return limiter.change(rates)
+        self._limiters[key] = Limiter(key, rates, self._rows, self._clock)
         return False
 
     def _take_concurrent(self, limit: Limit) -> bool:
@@ -155,7 +155,7 @@ class Limits:
     def _find(self, provider: str, model: str) -> _Found:
         """Look up what the calls to a model count to: it is kept until the next look."""
         keys = (LimitKey(provider=provider), LimitKey(provider=provider, model=model))
-        lines = [line for key in keys if (line := self._lines.get(key)) is not None]
+        limiters = [limiter for key in keys if (limiter := self._limiters.get(key)) is not None]
         bulkheads = [one for key in keys if (one := self._bulkheads.get(key)) is not None]
         if provider in self._others and (own := self._bulkhead_of(provider)) is not None:
             bulkheads.append(own)
@@ -165,9 +165,9 @@ class Limits:
         if len(self._found) >= _MOST_MODELS:
             self._found.clear()
         found = self._found[provider, model] = _Found(
-            lines=tuple(lines),
+            limiters=tuple(limiters),
             bulkheads=tuple(bulkheads),
-            learned=self._lines.get(key) if learns and not lines else None,
+            learned=self._limiters.get(key) if learns and not limiters else None,
             hears=self.learning.hears(key) if learns else None,
         )
         return found
@@ -184,13 +184,13 @@ class Limits:
         found.most = slots - slots // _LEFT
         return found
 
-    async def _paced(self, call: Call, go: Go, lines: Sequence[Line]) -> Answer:
-        tokens = _tokens_of(call) if any(one.rates.tokens_per_minute for one in lines) else 0
+    async def _paced(self, call: Call, go: Go, limiters: Sequence[Limiter]) -> Answer:
+        tokens = _tokens_of(call) if any(one.rates.tokens_per_minute for one in limiters) else 0
         claim = call.claim
         line = line_of(claim.user_id, interactive=claim.lane is not Lane.BULK)
         is_back = claim.waits_for == FOR_LIMIT or claim.step > 1
-        entered: list[Line] = []
-        for one in lines:
+        entered: list[Limiter] = []
+        for one in limiters:
             found = await one.enter(line, tokens=tokens, is_back=is_back)
             if isinstance(found, PutOff):
                 for before in entered:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from turnmill.domain.bounds import LAYER_NAME, MOST_OBSERVERS
 from turnmill.domain.errors import InvalidInput
-from turnmill.domain.hearing import ALWAYS, Asked, asked
+from turnmill.domain.hearing import ALWAYS, WantedKinds, asked
 from turnmill.store.nouns.events import Share
 from turnmill.store.nouns.subscribing import PART
 from turnmill_worker.observers.celery_task import CeleryTask
@@ -33,7 +33,7 @@ class Named:
     name: str
     observer: Observer
     opt_in: bool = False  #: only sessions and batches that name it are its business
-    asked: Asked = ALWAYS
+    asked: WantedKinds = ALWAYS
     part: int = 0
     parts: int = 1
 

@@ -16,7 +16,7 @@ from turnmill.domain.states import TurnState
 from turnmill.domain.voice import (
     SPEAK,
     TRANSCRIBE,
-    Named,
+    VoiceTarget,
     is_answered_aloud,
     is_heard_as_it_is,
     named,
@@ -47,7 +47,7 @@ class Asking:
     #: of what kind, and whom: the claim names provider and model
     ask: Callable[[str, Claim], Awaitable[Settlement]]
     #: who of a kind is asked, and for which model: whom the session names, if anybody, and its own
-    whom: Callable[[str, Named, str], Named]
+    whom: Callable[[str, VoiceTarget, str], VoiceTarget]
     timed: Callable[[Audio], Awaitable[Audio]]  #: with how long it takes, where that can be told
     judge: Callable[[Stop | ProviderError | Unknowable | Done], Settlement]
     told: Callable[[Claim, Settlement], None]
@@ -200,7 +200,7 @@ def _as_step(came: Settlement) -> Settlement:
     )
 
 
-def _claim_of(claim: Claim, found: Named, message: Message) -> Claim:
+def _claim_of(claim: Claim, found: VoiceTarget, message: Message) -> Claim:
     """Return the claim as whoever hears or speaks is asked: with this message, and nothing else."""
     return replace(
         claim,
@@ -234,7 +234,7 @@ def _is_to_be_heard(claim: Claim) -> bool:
     return not is_heard_as_it_is(claim.settings) and untold(claim.messages) is not None
 
 
-def _named(kind: str, claim: Claim) -> Named:
+def _named(kind: str, claim: Claim) -> VoiceTarget:
     setting = "transcribe" if kind == TRANSCRIBE else "audio_model"
     return named(claim.settings.get(setting))
 

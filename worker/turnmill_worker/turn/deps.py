@@ -10,8 +10,7 @@ from typing import Any
 
 from turnmill.domain.content import Audio
 from turnmill.domain.retry import RetryPolicy
-from turnmill.domain.voice import OTHERWISE
-from turnmill.domain.voice import Named as Whom
+from turnmill.domain.voice import OTHERWISE, VoiceTarget
 from turnmill.store.records import Head
 from turnmill_worker.layers.budget import Budgeting
 from turnmill_worker.layers.call import Layer
@@ -153,11 +152,11 @@ class Deps:
         """Return a sound with its length, where that can be told. Raises ProviderError."""
         return part if self.spoken is None else await self.spoken.timed(part)
 
-    def whom(self, kind: str, wanted: Whom, own: str) -> Whom:
+    def whom(self, kind: str, wanted: VoiceTarget, own: str) -> VoiceTarget:
         """Return who is asked to hear, or to speak, and for which model. Raises ProviderError.
 
         Where nobody is wanted it is the session's own provider, should he be one of the kind.
         """
         voices = self.voices[kind]
         provider = wanted.provider or (own if own in voices.names else OTHERWISE)
-        return Whom(provider, wanted.model or voices.get(provider).model)
+        return VoiceTarget(provider, wanted.model or voices.get(provider).model)

@@ -33,8 +33,8 @@ def command(*, provider: str, model: str | None, keep: bool, as_json: bool) -> i
 
     One turn fails twice and succeeds; one ends dead. Both accidents are staged with the mock
     provider, which asks nobody. Then each capability has a chapter: sessions, messages, storage,
-    providers, lifecycle, middleware, streams, tools, Flower. Nothing is left behind, unless --keep
-    says so.
+    providers, lifecycle, middleware, streams, tools, money, batches, figures, privacy, Flower.
+    Nothing is left behind, unless --keep says so.
     """
     require_worker_half("greenlet", "flower", *RUNS_TURNS)
     from turnmill_worker.stack.throwaway import throw_away

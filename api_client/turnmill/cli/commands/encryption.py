@@ -243,7 +243,8 @@ def _write_down(
 def _keys(database: Database) -> DataKeys:
     if database.keys is None:
         raise InvalidInput(
-            "nothing is encrypted here", hint="TURNMILL_ENCRYPTION_KEYS: turnmill encryption init"
+            "nothing is encrypted here",
+            hint="TURNMILL_ENCRYPTION_KEYS: `turnmill encryption init --out FILE` writes some",
         )
     return database.keys
 

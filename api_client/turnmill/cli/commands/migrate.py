@@ -106,11 +106,11 @@ def command(
 
 def _refuse_downgrade(to: str | None) -> None:
     """Raise for options beside it, and for what is no revision, before anybody is asked."""
-    from turnmill.store.schema.migrate import refuse_unknown
+    from turnmill.store.schema.migrate import refuse_unknown_revision
 
     if to is not None:
         refuse_beside("--downgrade", *_OF_UPGRADES, why="it goes back, and lets nobody in")
-        refuse_unknown(to)
+        refuse_unknown_revision(to)
 
 
 def _report(url: str, schema: str, *, before: str | None, as_json: bool) -> None:

@@ -119,14 +119,16 @@ def rm(*, name: str, yes: bool) -> None:
 
 
 @command.command("sync")
-@click.argument("folder", envvar="TURNMILL_TEMPLATES", type=click.Path())
+@click.argument("folder", envvar="TURNMILL_TEMPLATES", required=False, type=click.Path())
 @click.option("--dry-run", is_flag=True, help="Tell what would be put, and put nothing.")
 @json_option
-def sync(*, folder: str, dry_run: bool, as_json: bool) -> None:
+def sync(*, folder: str | None, dry_run: bool, as_json: bool) -> None:
     """Put what the .yaml files of FOLDER say, or of TURNMILL_TEMPLATES: all of it, or nothing.
 
     A file is named as its template. What it says already, makes no new version.
     """
+    if folder is None:
+        raise click.UsageError("Missing argument 'FOLDER'; TURNMILL_TEMPLATES may name it.")
     with open_client() as client:
         done = client.templates.sync(folder, dry_run=dry_run)
     print_sync(done, dry_run=dry_run, as_json=as_json)

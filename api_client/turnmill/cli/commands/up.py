@@ -81,7 +81,10 @@ def _options(
     from turnmill_worker.stack.supervisor import StackOptions
 
     if Capability.SHARED not in capabilities_at(settings.database_url):
-        raise UnsupportedByStore("workers in processes of their own need Postgres")
+        raise UnsupportedByStore(
+            "workers in processes of their own need Postgres",
+            hint="unset TURNMILL_DATABASE_URL: a Postgres comes along; or name one of yours there",
+        )
     others = RoleUrls.from_env(settings)
     return StackOptions(
         home=home or settings.home,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from turnmill.store.line.pauses import Pauses
     from turnmill.store.nouns.accounts import AccountRecord
     from turnmill.store.nouns.lanes import LaneLoad
-    from turnmill.store.upkeep.standstill import Asked, Failures
+    from turnmill.store.upkeep.standstill import Failures, WaitingCalls
 
 _LONG_DUE = timedelta(seconds=30)
 #: Somebody who was asked may be expected to have answered by then.
@@ -158,7 +158,7 @@ def _late(load: LaneLoad, *, is_served: bool) -> Finding:
     return wrong(f"{what}; no worker runs", "turnmill worker", code="stuck")
 
 
-def _asked(found: Sequence[Asked]) -> Findings:
+def _asked(found: Sequence[WaitingCalls]) -> Findings:
     """Tell of calls of tools that wait for long for somebody who agrees, or answers."""
     for one in found:
         waited = datetime.now(UTC) - one.oldest_at

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from turnmill.domain.analytics.alert_bounds import Rule
-from turnmill.domain.analytics.alerting import Judged, Verdict
+from turnmill.domain.analytics.alerting import Judged, RuleVerdict
 
 #: An alert closes when its figure has been calm for so long, without a look that says otherwise.
 CALM_FOR = timedelta(minutes=30)
@@ -82,7 +82,7 @@ def moves(
     for key, one in said.items():
         # Of one that has closed in time to come, a clock was set back: for how long, who knows.
         rests = key in closed and timedelta(0) <= at - closed[key] < REST
-        if one.verdict is Verdict.BAD and key not in open_now and not rests and room > 0:
+        if one.verdict is RuleVerdict.BAD and key not in open_now and not rests and room > 0:
             found.append(Opens(one))
             room -= 1
     return found
@@ -93,7 +93,7 @@ def _unseen(alert: OpenAlert) -> Move:
 
 
 def _next(alert: OpenAlert, judged: Judged | None, at: datetime) -> Move:
-    if judged is not None and judged.verdict is not Verdict.CALM:
+    if judged is not None and judged.verdict is not RuleVerdict.CALM:
         return Stays(alert.id, judged.value, _worse(alert, judged), None)
     value = alert.value if judged is None else judged.value
     calm_since = min(alert.calm_since or at, at)  # a clock may have been set back

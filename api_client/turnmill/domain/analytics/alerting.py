@@ -35,7 +35,7 @@ _LEAST_OVER = 0.1
 _LEAST_SPENT = 0.1
 
 
-class Verdict(StrEnum):
+class RuleVerdict(StrEnum):
     """Where a figure is."""
 
     BAD = "bad"  #: beyond what opens an alert
@@ -49,7 +49,7 @@ class Judged:
 
     rule: Rule
     subject: str  #: provider or provider/model, a lane, or a budget's id; "": all there is
-    verdict: Verdict
+    verdict: RuleVerdict
     value: float
     usual: float | None = None  #: None: there is no such thing, or it is not known
     bound: float  #: beyond which it opens an alert
@@ -106,9 +106,11 @@ def judge_failures(
     value = lost / judged if judged else 0.0
     is_enough = judged >= bounds.failures_turns and lost >= _LEAST_LOST
     if is_enough and lowest(lost, judged) > opens:
-        verdict = Verdict.BAD
+        verdict = RuleVerdict.BAD
     else:
-        verdict = Verdict.BETWEEN if lost >= _LEAST_LOST and value > closes else Verdict.CALM
+        verdict = (
+            RuleVerdict.BETWEEN if lost >= _LEAST_LOST and value > closes else RuleVerdict.CALM
+        )
     return Judged(
         rule=Rule.FAILURES,
         subject=subject,
@@ -164,12 +166,12 @@ def judge_cache(
     apart = _TO_DEVIATION * median(abs(one - middle) for one in known)
     opens = min(middle * bounds.cache_times, middle - _CACHE_FAR * apart)
     if middle < _LEAST_CACHED:
-        verdict = Verdict.CALM
+        verdict = RuleVerdict.CALM
     elif value < opens:
-        verdict = Verdict.BAD
+        verdict = RuleVerdict.BAD
     else:
         is_back = value >= max(middle * _CACHE_BACK, opens)
-        verdict = Verdict.CALM if is_back else Verdict.BETWEEN
+        verdict = RuleVerdict.CALM if is_back else RuleVerdict.BETWEEN
     return Judged(
         rule=Rule.CACHE,
         subject=subject,
@@ -182,7 +184,7 @@ def judge_cache(
 
 def _calm_cache(subject: str, value: float | None) -> Judged:
     return Judged(
-        rule=Rule.CACHE, subject=subject, verdict=Verdict.CALM, value=value or 0.0, bound=0.0
+        rule=Rule.CACHE, subject=subject, verdict=RuleVerdict.CALM, value=value or 0.0, bound=0.0
     )
 
 
@@ -226,7 +228,7 @@ def judge_budget(
     opens = limit * bounds.budget_times
     is_early = heading is None or float(one.spent_usd) < _LEAST_SPENT * limit
     value = float(one.spent_usd if heading is None else heading)
-    verdict = Verdict.CALM if is_early else _above(value, opens=opens, closes=limit)
+    verdict = RuleVerdict.CALM if is_early else _above(value, opens=opens, closes=limit)
     return Judged(
         rule=Rule.BUDGET, subject=one.id, verdict=verdict, value=value, usual=limit, bound=opens
     )
@@ -252,7 +254,7 @@ def even_profile() -> list[float]:
     return [1.0] * 168
 
 
-def _above(value: float, *, opens: float, closes: float) -> Verdict:
+def _above(value: float, *, opens: float, closes: float) -> RuleVerdict:
     if value > opens:
-        return Verdict.BAD
-    return Verdict.CALM if value <= closes else Verdict.BETWEEN
+        return RuleVerdict.BAD
+    return RuleVerdict.CALM if value <= closes else RuleVerdict.BETWEEN

@@ -26,7 +26,7 @@ class TrialState(StrEnum):
     CANCELLED = "cancelled"  #: it was cut short; what there is by then stays
 
 
-class Verdict(StrEnum):
+class JudgeVerdict(StrEnum):
     """What has become of the comparison of two replies."""
 
     OPEN = "open"  #: nobody has looked at it yet

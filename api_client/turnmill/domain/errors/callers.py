@@ -91,7 +91,10 @@ class SessionNotFound(NotFound):
     """There is no such session."""
 
     code = "session_not_found"
-    hint = "`turnmill sessions ls` lists them; a key must be created first"
+    hint = (
+        "`turnmill sessions ls` lists them; `turnmill send --session KEY --user USER`,"
+        " or client.sessions.create, makes one of a new key"
+    )
 
 
 class TurnNotFound(NotFound):
@@ -188,7 +191,7 @@ class SessionArchived(Conflict):
     """The session is archived and takes no messages."""
 
     code = "session_archived"
-    hint = "create a new session; the history of this one can still be read"
+    hint = "`turnmill sessions restore` lets it take them again; or create a new session"
 
 
 class IdempotencyConflict(Conflict):
@@ -208,7 +211,9 @@ class NotAParticipant(Conflict):
     """The session has no participant of this name."""
 
     code = "not_a_participant"
-    hint = "client.sessions.participants.add(session, name) lets somebody take part"
+    hint = (
+        "`turnmill participants ls` lists them, `turnmill participants add` lets one more take part"
+    )
 
 
 class RoleForbids(Conflict):

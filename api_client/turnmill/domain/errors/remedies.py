@@ -88,12 +88,12 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         **_each(
             "budget_exceeded",
             hint="`turnmill budget ls` shows what is spent: raise a limit, or wait for the next"
-            f" period, {_RETRY}",
+            f" period, {_RETRY}; what has a max_cost_usd of its own is sent anew, with more",
         ),
         **_each(
             "price_unknown",
-            hint="name its model in TURNMILL_PRICES of every worker, or remove the budget, "
-            + _RETRY,
+            hint="name its model in TURNMILL_PRICES of every worker, or remove the budget,"
+            f" {_RETRY}; what has a max_cost_usd of its own may be sent anew without",
         ),
         **_each(
             "unknown_tool",

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, select, update
 from turnmill.domain.analytics.judging import (
     Judge,
     JudgeKind,
+    JudgeVerdict,
     TrialState,
-    Verdict,
     agree_exactly,
     judge_given,
 )
@@ -110,7 +110,7 @@ def _judged_exactly(conn: Connection, record: TrialRecord) -> Step:
     lines = open_lines(conn, record.id, limit=_AT_ONCE)
     for pair in pairs_of(conn, record, lines):
         agreement = float(agree_exactly(pair.before, pair.after))
-        put(conn, record.id, pair.line, {"verdict": Verdict.JUDGED, "agreement": agreement})
+        put(conn, record.id, pair.line, {"verdict": JudgeVerdict.JUDGED, "agreement": agreement})
     if lines:
         return Step.AGAIN
     end(conn, record, TrialState.DONE)
@@ -120,8 +120,8 @@ def _judged_exactly(conn: Connection, record: TrialRecord) -> Step:
 def _judged_elsewhere(conn: Connection, record: TrialRecord) -> Step:
     """Have somebody asked, unless all is judged, or is being judged."""
     lost = trial_lines.c.claimed_at < db_after(-LOST_AFTER.total_seconds())
-    mine = trial_lines.c.trial_id == record.id, trial_lines.c.verdict == Verdict.JUDGING
-    conn.execute(update(trial_lines).where(*mine, lost).values(verdict=Verdict.LOST.value))
+    mine = trial_lines.c.trial_id == record.id, trial_lines.c.verdict == JudgeVerdict.JUDGING
+    conn.execute(update(trial_lines).where(*mine, lost).values(verdict=JudgeVerdict.LOST.value))
     if open_lines(conn, record.id, limit=1):
         return Step.ASK
     if conn.execute(select(trial_lines.c.line).where(*mine).limit(1)).first() is not None:
@@ -170,7 +170,7 @@ def claim(conn: Connection, trial_id: UUID, *, claim_id: UUID, limit: int) -> Cl
     if judge is None or not lines:
         return None
     for one in pairs:
-        receipt = {"verdict": Verdict.JUDGING, "claim": claim_id, "claimed_at": db_now()}
+        receipt = {"verdict": JudgeVerdict.JUDGING, "claim": claim_id, "claimed_at": db_now()}
         put(conn, trial_id, one.line, receipt)
     return Claimed(claim=claim_id, judge=judge, pairs=pairs)
 
@@ -184,8 +184,8 @@ def keep(
     """
     kept = 0
     for line, said in found.items():
-        values: dict[str, Any] = {"verdict": Verdict.JUDGED, "agreement": said}
+        values: dict[str, Any] = {"verdict": JudgeVerdict.JUDGED, "agreement": said}
         if isinstance(said, str):
-            values = {"verdict": Verdict.FAILED, "error_code": said}
+            values = {"verdict": JudgeVerdict.FAILED, "error_code": said}
         kept += put(conn, trial_id, line, values, claim=claimed.claim)
     return kept

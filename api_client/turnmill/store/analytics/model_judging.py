@@ -13,8 +13,8 @@ from sqlalchemy import Connection, select, update
 from turnmill.domain.analytics.judging import (
     INSTRUCTIONS,
     Judge,
+    JudgeVerdict,
     Opinion,
-    Verdict,
     compared,
     opinion_in,
     question_for,
@@ -155,13 +155,13 @@ def _verdict(first: TrialSide | str | None, second: TrialSide | str | None) -> M
     if isinstance(in_order, Opinion) and isinstance(swapped, Opinion):
         found = compared(in_order, swapped)
         return {
-            "verdict": Verdict.JUDGED,
+            "verdict": JudgeVerdict.JUDGED,
             "agreement": found.agreement,
             "preferred": found.preferred,
             "swayed": found.swayed,
         }
     code = next(one for one in opinions if isinstance(one, str))
-    return {"verdict": Verdict.FAILED, "error_code": code}
+    return {"verdict": JudgeVerdict.FAILED, "error_code": code}
 
 
 def _opinion(said: TrialSide | str | None) -> Opinion | str:

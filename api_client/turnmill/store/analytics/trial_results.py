@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
-from turnmill.domain.analytics.judging import Verdict
+from turnmill.domain.analytics.judging import JudgeVerdict
 from turnmill.domain.content import text_of
 from turnmill.domain.errors import DataKeyMissing, UnreadableRow
 from turnmill.domain.ids import SessionId, TurnId
@@ -105,7 +105,7 @@ def _result(row: Any, sides: Mapping[Any, TrialSide]) -> TrialResult:
         before=sides.get(row.turn_id),
         after=after,
         error_code=row.error_code if after is None else after.error_code,
-        verdict=Verdict(row.verdict),
+        verdict=JudgeVerdict(row.verdict),
         agreement=row.agreement,
         preferred=row.preferred,
         swayed=row.swayed,

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from turnmill.domain.analytics.differences import Difference, Proportion, paired, proportion_of
-from turnmill.domain.analytics.judging import Verdict
+from turnmill.domain.analytics.judging import JudgeVerdict
 from turnmill.domain.states import TurnState
 from turnmill.store.trial_records import TrialResult, TrialSide, TrialSummary
 
@@ -20,7 +20,7 @@ _PAIRED: Mapping[str, Any] = {
 }
 #: Beside the summary: which models the turns had asked, so that it is told when lines are gone.
 MODELS_BEFORE = "models_before"
-_UNASKED = frozenset({Verdict.OPEN, Verdict.JUDGING})
+_UNASKED = frozenset({JudgeVerdict.OPEN, JudgeVerdict.JUDGING})
 
 
 class Adding:
@@ -54,7 +54,7 @@ class Adding:
                 self._pairs[name].append((user_id, float(was), float(now)))
 
     def _take_verdict(self, one: TrialResult) -> None:
-        if one.verdict is Verdict.JUDGED and one.agreement is not None:
+        if one.verdict is JudgeVerdict.JUDGED and one.agreement is not None:
             self._judged += 1
             self._agreement.append((one.user_id, one.agreement))
             self._swayed += bool(one.swayed)

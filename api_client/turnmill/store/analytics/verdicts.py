@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select, update
 
-from turnmill.domain.analytics.judging import Verdict
+from turnmill.domain.analytics.judging import JudgeVerdict
 from turnmill.domain.content import text_of
 from turnmill.domain.errors import DataKeyMissing
 from turnmill.domain.states import TurnState
@@ -37,7 +37,7 @@ class Pair:
 
 def open_lines(conn: Connection, trial_id: UUID, *, limit: int, after: int = 0) -> list[int]:
     """Return lines that nobody has compared, or begun to, in their order."""
-    mine = _line.trial_id == trial_id, _line.verdict == Verdict.OPEN, _line.line > after
+    mine = _line.trial_id == trial_id, _line.verdict == JudgeVerdict.OPEN, _line.line > after
     return list(conn.scalars(select(_line.line).where(*mine).order_by(_line.line).limit(limit)))
 
 
@@ -57,7 +57,7 @@ def pairs_of(conn: Connection, record: TrialRecord, lines: Sequence[int]) -> lis
     for one in found:
         pair = _pair(one, said)
         if pair is None:
-            put(conn, record.id, one.line, {"verdict": Verdict.MISSING})
+            put(conn, record.id, one.line, {"verdict": JudgeVerdict.MISSING})
         else:
             pairs.append(pair)
     return pairs
@@ -100,8 +100,8 @@ def put_missing(conn: Connection, record: TrialRecord) -> None:
     while page:
         for one in page:
             is_there = one.after is not None and one.after.state is TurnState.SUCCEEDED
-            if one.verdict is Verdict.OPEN and (one.before is None or not is_there):
-                put(conn, record.id, one.line, {"verdict": Verdict.MISSING})
+            if one.verdict is JudgeVerdict.OPEN and (one.before is None or not is_there):
+                put(conn, record.id, one.line, {"verdict": JudgeVerdict.MISSING})
         page = results(conn, record, after=page[-1].line, limit=_PAGE)
 
 
@@ -116,8 +116,8 @@ def put(
     """Write what has become of a line that is open, or is this claim's; return 1, or 0."""
     mine = [_line.trial_id == trial_id, _line.line == line]
     if claim is None:
-        mine.append(_line.verdict == Verdict.OPEN)
+        mine.append(_line.verdict == JudgeVerdict.OPEN)
     else:
-        mine += [_line.verdict == Verdict.JUDGING, _line.claim == claim]
-    said = {name: str(v) if isinstance(v, Verdict) else v for name, v in values.items()}
+        mine += [_line.verdict == JudgeVerdict.JUDGING, _line.claim == claim]
+    said = {name: str(v) if isinstance(v, JudgeVerdict) else v for name, v in values.items()}
     return conn.execute(update(trial_lines).where(*mine).values(said)).rowcount

@@ -12,7 +12,7 @@ from turnmill.domain.analytics.alerting import (
     CACHE_DAYS,
     Budgeted,
     Judged,
-    Verdict,
+    RuleVerdict,
     even_profile,
     judge_account,
     judge_budget,
@@ -133,7 +133,7 @@ def _accounts(conn: Connection, bounds: AlertBounds) -> list[Judged]:
 
 
 def _badness(one: Judged) -> tuple[bool, float]:
-    return one.verdict is Verdict.BAD, one.value / one.bound
+    return one.verdict is RuleVerdict.BAD, one.value / one.bound
 
 
 def _name_of(one: ClosedFor) -> str:

@@ -30,7 +30,7 @@ from turnmill.store.line.head import lock_sessions
 from turnmill.store.readable import ODD, readable
 from turnmill.store.records import Claim
 from turnmill.store.rules.sealing import sealed_in
-from turnmill.store.rules.settling import USED, Verdict
+from turnmill.store.rules.settling import USED, VerdictValues
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.named_turns import still_in
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
@@ -74,7 +74,7 @@ def keep_compaction(conn: Connection, claim: Claim, made: NewCompaction) -> bool
     The caller's transaction. From here on it is used, whatever becomes of the turn.
     """
     lock_sessions(conn, [claim.session_id])
-    v = Verdict({name: literal(count) for name, count in made.used()})
+    v = VerdictValues({name: literal(count) for name, count in made.used()})
     v["cost_usd"] = cast(made.cost_usd, turns.c.cost_usd.type)  # NULL, too, has to have a type
     for name in ("usage", "service_tier", "priced_by"):
         v[name] = literal(getattr(made, name), types.Text())
@@ -117,7 +117,7 @@ def compactions_of(conn: Connection, session_id: SessionId) -> list[CompactionRe
     return list(readable(rows, _record))
 
 
-def _used(table: Any, v: Verdict) -> dict[str, Any]:
+def _used(table: Any, v: VerdictValues) -> dict[str, Any]:
     return {name: more(table.c, v) for name, more in USED[table].items()}
 
 

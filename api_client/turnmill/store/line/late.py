@@ -32,7 +32,7 @@ from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import Settlement
 from turnmill.store.rules.charging import Booking, book
 from turnmill.store.rules.figures import mark_slots
-from turnmill.store.rules.settling import COUNTS, FIELDS, USED, Verdict
+from turnmill.store.rules.settling import COUNTS, FIELDS, USED, VerdictValues
 from turnmill.store.rules.spending import SUMS, Day, keep_spent, row_of
 from turnmill.store.rules.tallies import count_ended, count_no_more, count_spent
 from turnmill.store.schema.budget_tables import charges
@@ -114,7 +114,7 @@ def book_lines(
 
 def write_used(conn: Connection, said: Settlement) -> None:
     """Add to the attempt, the turn and its session what was used."""
-    v = Verdict({field.name: literal(field.read(said), field.type) for field in FIELDS})
+    v = VerdictValues({field.name: literal(field.read(said), field.type) for field in FIELDS})
     more: Mapping[Any, dict[str, Any]] = {
         attempts: {
             "model": v["model"],

@@ -14,7 +14,7 @@ from turnmill.store.budget_records import Ask, Bound, Found, Holder, Reserved, j
 from turnmill.store.codec import object_of
 from turnmill.store.records import Settlement
 from turnmill.store.rules.charging import OF_CHARGE, Booking, book, is_of_call
-from turnmill.store.rules.settling import FIELDS, Verdict
+from turnmill.store.rules.settling import FIELDS, VerdictValues
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.schema.trial_tables import trials
@@ -174,7 +174,7 @@ def _note(conn: Connection, ask: Ask, budget_id: UUID, *, period: int, was: Deci
 
 def charge(conn: Connection, settlement: Settlement) -> None:
     """Settle what was reserved for the call, or take back what was estimated for the last one."""
-    v = Verdict({field.name: literal(field.read(settlement), field.type) for field in FIELDS})
+    v = VerdictValues({field.name: literal(field.read(settlement), field.type) for field in FIELDS})
     of_turn = charges.c.turn_id == settlement.turn_id
     mine: ColumnElement[bool] = of_turn & is_of_call(charges.c, v)
     if settlement.reconciles:

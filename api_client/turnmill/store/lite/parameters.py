@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select
 from turnmill.store.records import Settlement
 from turnmill.store.rules.riders import Rider, insert_of, sealed_rows
 from turnmill.store.rules.sealing import Sealer
-from turnmill.store.rules.settling import FIELDS, Verdict, row_of
+from turnmill.store.rules.settling import FIELDS, VerdictValues, row_of
 from turnmill.store.schema.tables import turns
 
 #: Before the name of what is said: columns have these names, too.
@@ -21,9 +21,9 @@ _SAID = "said_"
 Riding = Sequence[tuple[Rider, Any]]
 
 
-def verdict() -> Verdict:
+def verdict() -> VerdictValues:
     """Return what a settlement says, as parameters that an expression takes for columns."""
-    return Verdict({one.name: bindparam(_SAID + one.name, type_=one.type) for one in FIELDS})
+    return VerdictValues({one.name: bindparam(_SAID + one.name, type_=one.type) for one in FIELDS})
 
 
 def given(settlement: Settlement, sealer: Sealer | None) -> dict[str, Any]:

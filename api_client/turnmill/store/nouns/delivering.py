@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 
 from turnmill.domain.content import text_of
 from turnmill.domain.errors import StoreError
-from turnmill.domain.hearing import Asked
+from turnmill.domain.hearing import WantedKinds
 from turnmill.domain.states import EventKind
 from turnmill.new_ids import new_id
 from turnmill.store.codec import shown_parts
@@ -61,7 +61,7 @@ def divide(conn: Connection, hold: Hold, *, lease: timedelta) -> int | None:
 
 def _rows(conn: Connection, hook: Any, found: Sequence[Event]) -> list[dict[str, Any]]:
     """Return what one webhook is to be told, and count what no room is left for."""
-    asked = Asked(tuple(hook.kinds))
+    asked = WantedKinds(tuple(hook.kinds))
     kinds = asked.kinds
     mine = [one for one in found if one.kind in kinds and one.at and one.at >= hook.created_at]
     gaps = sum(one.n for one in found if one.kind == GAP)

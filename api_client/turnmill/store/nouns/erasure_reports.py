@@ -9,7 +9,13 @@ from sqlalchemy import Connection, func, select
 from turnmill.domain.errors import UserNotFound
 from turnmill.domain.ids import hash_of_user
 from turnmill.domain.states import BackupState, ErasureState, SessionStatus, TurnState
-from turnmill.store.deletion_records import Backups, ErasureReport, Gone, Pending
+from turnmill.store.deletion_records import (
+    GRACE_PERIOD,
+    Backups,
+    ErasureReport,
+    Gone,
+    Pending,
+)
 from turnmill.store.nouns.deletions import (
     impossible_of,
     in_shards,
@@ -78,7 +84,7 @@ def _backups(conn: Connection, user_id: str, row: Any) -> Backups:
 def _pending(conn: Connection, user_id: str, row: Any) -> Iterator[Pending]:
     """Yield what is left for now: here, in the file store, in a Redis, and at vendors."""
     if row.state == ErasureState.WAITING:
-        yield Pending(what="grace period", count=1, due_at=row.due_at)
+        yield Pending(what=GRACE_PERIOD, count=1, due_at=row.due_at)
     if row.state == ErasureState.ERASING:
         yield from _rows_left(conn, user_id)
     if row.streamed:

@@ -18,7 +18,7 @@ from turnmill.domain.states import SPEAKING, EventKind, ParticipantRole, Session
 from turnmill.store.line import shared_log as log
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.shared_log import Entry, Head
-from turnmill.store.people_records import Participant, Place
+from turnmill.store.people_records import Participant, ReadPosition
 from turnmill.store.rules.happenings import write_session_events
 from turnmill.store.schema.people_tables import participants, shared_log, turn_senders
 from turnmill.store.schema.tables import sessions
@@ -100,7 +100,7 @@ def share(conn: Connection, session_id: SessionId) -> None:
     log.share(conn, session_id, _user_of(conn, session_id))
 
 
-def place_of(conn: Connection, session_id: SessionId, name: str) -> Place:
+def place_of(conn: Connection, session_id: SessionId, name: str) -> ReadPosition:
     """Return what somebody is in a session that is shared; raises NotAParticipant."""
     row = conn.execute(
         select(participants.c.role, participants.c.read_n)
@@ -108,11 +108,11 @@ def place_of(conn: Connection, session_id: SessionId, name: str) -> Place:
         .where(_one(session_id, name), sessions.c.status != SessionStatus.DELETED)
     ).one_or_none()
     if row is not None:
-        return Place(session_id=session_id, role=ParticipantRole(row.role), read=row.read_n)
+        return ReadPosition(session_id=session_id, role=ParticipantRole(row.role), read=row.read_n)
     if _user_of(conn, session_id) != name:
         raise NotAParticipant()
     share(conn, session_id)
-    return Place(session_id=session_id, role=ParticipantRole.OWNER, read=0)
+    return ReadPosition(session_id=session_id, role=ParticipantRole.OWNER, read=0)
 
 
 def require(conn: Connection, session_id: SessionId, name: str) -> None:

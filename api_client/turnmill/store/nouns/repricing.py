@@ -21,7 +21,7 @@ from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import db_day
 
 
-class Place(NamedTuple):
+class CallPlace(NamedTuple):
     """Where a call stands among all."""
 
     turn_id: TurnId
@@ -49,9 +49,9 @@ class PaidCall:
     priced_by: str | None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> CallPlace:
         """Return where it stands."""
-        return Place(self.turn_id, self.fence)
+        return CallPlace(self.turn_id, self.fence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ def paid_calls(
     first: date,
     last: date,
     provider: str | None,
-    after: Place | None,
+    after: CallPlace | None,
     limit: int,
 ) -> Sequence[PaidCall]:
     """Return the next calls that began from the first day to the last, in UTC, by their places."""

@@ -46,7 +46,7 @@ from turnmill.store.vaults import plain
 from turnmill.wire import CANCEL_CHANNEL
 
 if TYPE_CHECKING:
-    from turnmill.domain.templates import Named
+    from turnmill.domain.templates import TemplateRef
 
 #: What to do about turns that are in the way.
 HINT = "wait for them or cancel them: running='wait' or 'cancel' does it"
@@ -110,7 +110,7 @@ def find(
     user_id: str | None = None,
     status: SessionStatus | None = None,
     ids: tuple[UUID, UUID] | None = None,
-    template: "Named | None" = None,
+    template: "TemplateRef | None" = None,
     after: SessionId | None = None,
     limit: int = 100,
 ) -> list[SessionRecord]:

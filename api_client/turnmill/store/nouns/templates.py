@@ -9,7 +9,7 @@ from turnmill.domain.errors import MoveRefused, TemplateNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.json_values import Unreadable
 from turnmill.domain.states import SessionStatus
-from turnmill.domain.templates import Named
+from turnmill.domain.templates import TemplateRef
 from turnmill.store.readable import read_one, readable
 from turnmill.store.rules.sealing import sealed_of_house
 from turnmill.store.schema.tables import sessions
@@ -25,7 +25,7 @@ def put(conn: Connection, new: NewTemplate) -> PutTemplate:
     The caller's transaction holds the template's lock until it ends.
     """
     latest = _locked(conn, new.name)
-    if latest and (standing := get(conn, Named(new.name, None))).definition == new.definition:
+    if latest and (standing := get(conn, TemplateRef(new.name, None))).definition == new.definition:
         return PutTemplate(record=standing, is_new=False)
     version = latest + 1
     place = f"{new.name.encode().hex()}/{version}"
@@ -38,7 +38,7 @@ def put(conn: Connection, new: NewTemplate) -> PutTemplate:
         .where(templates.c.name == new.name)
         .values(current=version, latest=version)
     )
-    return PutTemplate(record=get(conn, Named(new.name, version)), is_new=True)
+    return PutTemplate(record=get(conn, TemplateRef(new.name, version)), is_new=True)
 
 
 def _locked(conn: Connection, name: str) -> int:
@@ -53,7 +53,7 @@ def _locked(conn: Connection, name: str) -> int:
             return int(latest)  # or else it was removed just now
 
 
-def get(conn: Connection, ref: Named, *, hold: bool = False) -> TemplateRecord:
+def get(conn: Connection, ref: TemplateRef, *, hold: bool = False) -> TemplateRecord:
     """Return a version of a template, the current one unless it is named; or TemplateNotFound.
 
     With `hold` nobody removes it until the caller's transaction ends, which notes a use of it.
@@ -94,9 +94,9 @@ def make_current(conn: Connection, name: str, version: int) -> TemplateRecord:
     """Let this version be meant where none is named; the others stay as they are."""
     if not _locked_if_there(conn, name):
         raise TemplateNotFound()
-    found = get(conn, Named(name, version))
+    found = get(conn, TemplateRef(name, version))
     conn.execute(update(templates).where(templates.c.name == name).values(current=version))
-    return get(conn, Named(name, found.version))
+    return get(conn, TemplateRef(name, found.version))
 
 
 def _locked_if_there(conn: Connection, name: str) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from turnmill.domain.errors import InvalidInput, MoveRefused, WebhookNotFound
-from turnmill.domain.hearing import Asked
+from turnmill.domain.hearing import WantedKinds
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.store.hook_records import MOST_WAITING, Delivery, DeliveryState, Webhook
 from turnmill.store.nouns import events
@@ -40,7 +40,7 @@ def create(
     webhook_id: UUID,
     *,
     url: str,
-    asked: Asked,
+    asked: WantedKinds,
     secret: str,
     include_content: bool,
 ) -> Webhook:
@@ -102,7 +102,7 @@ def change(conn: Connection, webhook_id: UUID, values: Mapping[str, Any]) -> Web
     """Set url, asked or include_content, those that are given."""
     get(conn, webhook_id)
     columns = {name: one for name, one in values.items() if name != "asked"}
-    asked: Asked | None = values.get("asked")
+    asked: WantedKinds | None = values.get("asked")
     if asked is not None:
         columns["kinds"] = list(asked.words)
         subscribe(conn, _subscriber(webhook_id), asked.kinds)

@@ -43,7 +43,7 @@ COUNTS: Mapping[str, tuple[Table, ...]] = MappingProxyType(
 )
 
 
-class Verdict(dict[str, Any]):
+class VerdictValues(dict[str, Any]):
     """What is said of an attempt, as values that an expression takes for columns."""
 
     __getattr__ = dict.__getitem__

@@ -109,11 +109,6 @@ class Belonging:
             found.append(self.turn.in_(of_turn.where(mine)))
         return or_(*found)
 
-    @property
-    def is_of_sessions(self) -> bool:
-        """Tell whether it goes with a session; else it is a user's alone."""
-        return self.session is not None or self.turn is not None
-
 
 #: In this order rows go that are removed by name: those that refer to others first.
 BELONGINGS: tuple[Belonging, ...] = (

@@ -94,7 +94,7 @@ def upgrade(
     gone; an empty store gets them at once. `pooled_roles` are those that come through a pooler; one
     that is seen to is among them. Raises SessionBusy when others held a lock for minutes.
     """
-    refuse_unknown(revision)
+    refuse_unknown_revision(revision)
     database = Database(database_url, schema=schema, pool_size=2, overflow=0)
     try:
         if not database.is_postgres:
@@ -139,7 +139,7 @@ def grant(
 
 def downgrade(database_url: str, revision: str, *, schema: str = SCHEMA) -> None:
     """Go back to an earlier revision; `base` removes every table but the note of revisions."""
-    refuse_unknown(revision)
+    refuse_unknown_revision(revision)
     database = Database(database_url, schema=schema, pool_size=2, overflow=0)
     try:
         if not database.is_postgres:
@@ -153,7 +153,7 @@ def downgrade(database_url: str, revision: str, *, schema: str = SCHEMA) -> None
         database.close()
 
 
-def refuse_unknown(revision: str) -> None:
+def refuse_unknown_revision(revision: str) -> None:
     """Raise InvalidInput unless this version knows the revision, by the whole of its name."""
     if revision in ("head", "base"):
         return

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 from turnmill.domain.analytics.experiments import Arm
-from turnmill.domain.analytics.judging import TrialState, Verdict
+from turnmill.domain.analytics.judging import JudgeVerdict, TrialState
 from turnmill.store.dollars import Dollars
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.feedback_tables import metadata as metadata  # whole with these only
@@ -78,7 +78,7 @@ trial_lines = Table(
     Column("turn_id", Uuid, nullable=False),  # that is asked again
     Column("session_id", Uuid, nullable=False),  # of that turn
     Column("user_id", Text, nullable=False),
-    Column("verdict", Text, nullable=False, server_default=Verdict.OPEN),
+    Column("verdict", Text, nullable=False, server_default=JudgeVerdict.OPEN),
     Column("claim", Uuid),  # of who judges it, or has done so
     Column("claimed_at", Timestamp),
     Column("agreement", Float),  # from 0 to 1; NULL: nobody has said
@@ -86,7 +86,7 @@ trial_lines = Table(
     Column("swayed", Boolean),  # the judge has said otherwise when the order was another one
     Column("error_code", Text),  # why nobody could judge it
     PrimaryKeyConstraint("trial_id", "line"),
-    one_of("verdict", Verdict),
+    one_of("verdict", JudgeVerdict),
     CheckConstraint("agreement BETWEEN 0 AND 1", name="agreement_is_a_share"),
     CheckConstraint("preferred IN ('before', 'after', 'neither')", name="preferred_known"),
 )

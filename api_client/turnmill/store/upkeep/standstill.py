@@ -73,7 +73,7 @@ def held_turns(conn: Connection) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class WaitingCalls:
     """Calls of tools that somebody outside has to do something about."""
 
     state: ToolCallState
@@ -81,7 +81,7 @@ class Asked:
     oldest_at: datetime
 
 
-def asked_outside(conn: Connection) -> list[Asked]:
+def asked_outside(conn: Connection) -> list[WaitingCalls]:
     """Return how many turns wait for an output or an approval, and for how long the first has."""
     rows = tool_calls.c
     oldest: Any = func.min(rows.created_at, type_=Timestamp)
@@ -92,7 +92,9 @@ def asked_outside(conn: Connection) -> list[Asked]:
         .group_by(rows.state)
         .order_by(rows.state)
     )
-    return [Asked(state=ToolCallState(row[0]), turns=row[1], oldest_at=row[2]) for row in found]
+    return [
+        WaitingCalls(state=ToolCallState(row[0]), turns=row[1], oldest_at=row[2]) for row in found
+    ]
 
 
 def last_starts(conn: Connection) -> dict[str, datetime]:

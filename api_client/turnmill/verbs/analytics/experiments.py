@@ -9,7 +9,7 @@ from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import as_uuid
 from turnmill.domain.session_settings import checked_settings
-from turnmill.domain.templates import Named, ref_given
+from turnmill.domain.templates import TemplateRef, ref_given
 from turnmill.new_ids import new_id
 from turnmill.store.analytics import experiments as rows
 from turnmill.store.analytics.experiments import ArmOf
@@ -65,7 +65,7 @@ def start(
         raise InvalidInput("the other set-up is the usual one", hint=_HINT)
 
     def on(conn: Connection) -> Effect[ExperimentRecord]:
-        templates.get(conn, Named(new.template, new.version), hold=True)
+        templates.get(conn, TemplateRef(new.template, new.version), hold=True)
         return Effect(rows.start(conn, new))
 
     return transaction(on, does=Deed("experiment.started", made=_as_object))

@@ -6,7 +6,7 @@ from typing import Any
 from turnmill.domain.analytics.experiments import Arm
 from turnmill.domain.ids import SessionId
 from turnmill.domain.session_settings import merged_settings
-from turnmill.domain.templates import Named
+from turnmill.domain.templates import TemplateRef
 from turnmill.store.analytics import experiments as rows
 from turnmill.store.trial_records import ExperimentRecord
 from turnmill.verbs.verb import Connection
@@ -19,11 +19,11 @@ class Part:
     experiment: ExperimentRecord
     arm: Arm
 
-    def version_of(self, ref: Named) -> Named:
+    def version_of(self, ref: TemplateRef) -> TemplateRef:
         """Return the version of the template that the session is made from."""
         if self.arm is Arm.USUAL or self.experiment.version is None:
             return ref
-        return Named(ref.name, self.experiment.version)
+        return TemplateRef(ref.name, self.experiment.version)
 
     def put(self, said: dict[str, Any]) -> dict[str, Any]:
         """Return what the template says, and in its place what the experiment says."""
@@ -38,7 +38,7 @@ class Part:
         rows.note_arm(conn, session_id, self.experiment, self.arm)
 
 
-def taken_part(conn: Connection, ref: Named, user_id: str) -> Part | None:
+def taken_part(conn: Connection, ref: TemplateRef, user_id: str) -> Part | None:
     """Return the part of a session of this user's; None where no experiment runs with the template.
 
     Whoever names a version gets that one.

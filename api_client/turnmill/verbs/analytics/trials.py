@@ -63,7 +63,7 @@ class Pricer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class TrialPlan:
     """What a trial is to be, checked."""
 
     new: NewTrial = field(repr=False)
@@ -84,7 +84,7 @@ def asked(
     judge_share: object,
     mode: str,
     name: object,
-) -> Asked:
+) -> TrialPlan:
     """Check what a trial is to be; raises InvalidInput."""
     wanted = check_name(model, name="model")
     whose = intake.name_or_none(provider, name="provider")
@@ -114,7 +114,7 @@ def asked(
         max_cost_usd=most,
         judge_usd=_for_judge(who, most, judge_share),
     )
-    return Asked(new=new, judge=who, named=name is not None)
+    return TrialPlan(new=new, judge=who, named=name is not None)
 
 
 def _name(model: str, trial_id: UUID) -> str:
@@ -153,7 +153,7 @@ def _for_judge(judge: Judge | None, most: Decimal | None, share: object) -> Deci
     return (most * Decimal(str(part))).quantize(Decimal("1e-10"))
 
 
-def start(wanted: Asked, *, actor: str) -> Verb[TrialRecord]:
+def start(wanted: TrialPlan, *, actor: str) -> Verb[TrialRecord]:
     """Draw turns and let the trial run; one that stands under its name is returned as it is."""
     new = wanted.new
 
@@ -184,7 +184,7 @@ def _drawn(conn: Connection, new: NewTrial) -> Sample:
     )
 
 
-def estimate(wanted: Asked, pricer: Pricer | None) -> Verb[TrialEstimate]:
+def estimate(wanted: TrialPlan, pricer: Pricer | None) -> Verb[TrialEstimate]:
     """Draw turns, and say what asking them again would cost; nothing is written."""
 
     def on(conn: Connection) -> Effect[TrialEstimate]:
@@ -193,7 +193,7 @@ def estimate(wanted: Asked, pricer: Pricer | None) -> Verb[TrialEstimate]:
     return single(on)
 
 
-def _estimated(wanted: Asked, sample: Sample, pricer: Pricer | None) -> TrialEstimate:
+def _estimated(wanted: TrialPlan, sample: Sample, pricer: Pricer | None) -> TrialEstimate:
     told = sum(one.input_tokens or 0 for one in sample.turns)
     said = sum(one.output_tokens or 0 for one in sample.turns)
     known = [one.cost_usd for one in sample.turns if one.cost_usd is not None]

@@ -1,4 +1,4 @@
-"""Lines: the calls of this process under one limit of a minute, and those that wait for their time.
+"""Limiters: calls of this process under one limit of a minute, and those that wait for their time.
 
 Permits are taken from the limit's row for a short while ahead, for all that ask at once, about once
 a second. A call that is to begin soon waits here; any other turn is put off to a place of its own.
@@ -46,7 +46,7 @@ class _Waiter:
 
 
 @dataclass(slots=True, eq=False)
-class Line:
+class Limiter:
     """All calls of this process under one limit. Used on one event loop."""
 
     key: LimitKey
