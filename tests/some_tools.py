@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from turnmill import ToolContext, ToolError, tool
 
@@ -118,6 +119,18 @@ async def maps(names: list[str]) -> Iterator[str]:
 def counts() -> Iterator[int]:
     """Return pieces without an end."""
     return itertools.count()
+
+
+@tool(effects="none")
+async def holds_lazy(names: list[str]) -> dict[str, Any]:
+    """Return what holds pieces that are not made yet, on the loop."""
+    return {"rows": map(str.upper, _made(names))}
+
+
+@tool(effects="none")
+async def holds_endless() -> dict[str, Any]:
+    """Return what holds pieces without an end."""
+    return {"rows": [itertools.count()]}
 
 
 @tool(effects="none")

@@ -99,6 +99,7 @@ WRONG: dict[str, Callable[[Client], Any]] = {
     "timeout": lambda c: c.events.follow(timeout=-1),
     "a name": lambda c: c.events.add_reader("observer:log"),
     "to pass": lambda c: c.events.passed("nobody", c.events.read()[0]),
+    "a place of an event": lambda c: c.events.passed("one", 1),  # type: ignore[arg-type]
     "no event": lambda c: c.events.passed("nobody", "1"),  # type: ignore[arg-type]
     "to park": lambda c: c.events.park_reader("nobody"),
     "to remove": lambda c: c.events.remove_reader("nobody"),

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import date, timedelta, timezone
+from contextlib import suppress
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -61,13 +62,18 @@ def _of_users(name: str, at: Any, value: Any) -> Any:
     return getattr(at.client.users, name)(value)
 
 
+def _all_sent(at: Place, value: Any) -> Any:
+    with suppress(RuntimeError):  # of an iterable's own: whoever made it is told
+        return at.client.send_many(value)
+
+
 def _given(verb: Callable[[Place], Callable[..., Any]], name: str) -> Verb:
     return Verb(lambda at, value: verb(at)(**{name: value}))
 
 
 def _batched(field: str, at: Place, value: Any) -> Any:
-    line = {"user_id": "eve", "text": "x"} | {field: value}
     try:
+        line = {"user_id": "eve", "text": "x"} | {field: as_stored(value)}
         at.file.write_text(json.dumps(line))
     except (TypeError, ValueError, RecursionError, UnicodeEncodeError):
         return None
@@ -174,7 +180,7 @@ VERBS: Mapping[str, Verb] = {
     "attachments.list(user_id)": Verb(lambda at, value: at.client.attachments.list(user_id=value)),
     "attachments.usage": Verb(lambda at, value: at.client.attachments.usage(value)),
     "attachments.delete": Verb(lambda at, value: at.client.attachments.delete(value)),
-    "send_many(messages)": Verb(lambda at, value: at.client.send_many(value)),
+    "send_many(messages)": Verb(_all_sent),
     "send_many(pair)": Verb(lambda at, value: at.client.send_many([(at.session, "x"), value])),
     "send_many(text)": Verb(
         lambda at, value: at.client.send_many([(at.session, "x"), (at.session, value)])
@@ -348,8 +354,21 @@ VERBS: Mapping[str, Verb] = {
 
 def as_stored(value: Any) -> Any:
     """Return what an accepted value is equal to when it comes back: JSON knows no tuples."""
-    if isinstance(value, dict):
-        return {str.__str__(key): as_stored(one) for key, one in value.items()}
-    if isinstance(value, str):
-        return str.__str__(value)
-    return [*map(as_stored, value)] if isinstance(value, list | tuple) else value
+    for kind, plain in _PLAIN.items():
+        if isinstance(value, kind):
+            return plain(value)
+    return value
+
+
+#: What a value is without the rest of a subclass, which may fail at whatever is asked of it.
+_PLAIN: Mapping[type, Callable[[Any], Any]] = {
+    dict: lambda value: {str.__str__(key): as_stored(one) for key, one in dict.items(value)},
+    list: lambda value: [*map(as_stored, list.__iter__(value))],
+    tuple: lambda value: [*map(as_stored, tuple.__iter__(value))],
+    str: str.__str__,
+    bool: bool,
+    int: int.__int__,
+    float: float.__float__,
+    datetime: lambda value: datetime.fromisoformat(datetime.isoformat(value)),
+    timedelta: lambda value: timedelta.__add__(timedelta(0), value),
+}

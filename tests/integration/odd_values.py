@@ -8,6 +8,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
+from tests.integration.hostile_kinds import ENDLESS, FAILING
 from tests.integration.odd_inputs import _EAST, _WEST
 
 
@@ -34,22 +35,6 @@ class Treacherous(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return 2
-
-
-class Endless(Mapping[str, Any]):
-    """A mapping that never ends."""
-
-    def __getitem__(self, key: str) -> Any:
-        return key
-
-    def __iter__(self) -> Iterator[str]:
-        n = 0
-        while True:
-            yield str(n)
-            n += 1
-
-    def __len__(self) -> int:
-        return 1
 
 
 class Nameless:
@@ -106,7 +91,7 @@ _OBJECTS = (
     *({"timeout": value} for value in (1e-9, 0, -1, 0.01, 30, 1e9, True, "soon", float("inf"))),
     *({"thread": value} for value in ("chain", "client", "none", 1, ["chain"])),
     *({"api": "chat"}, {"api": 5}, {"temperature": 0.7, "tools": [{"a": None}]}),
-    *(Treacherous(), Endless(), Nameless()),
+    *(Treacherous(), Nameless()),
 )
 
 
@@ -116,7 +101,10 @@ _PLAIN: st.SearchStrategy[Any] = st.one_of(
 
 
 #: Each of which broke something once, or stands beside one that did.
-KNOWN = (*_WORDS, *_NUMBERS, *_TIMES, *_OBJECTS, None, b"x", [], (), object())
+KNOWN = (
+    *(*_WORDS, *_NUMBERS, *_TIMES, *_OBJECTS, None, b"x", [], (), object()),
+    *(*FAILING, *ENDLESS),
+)
 
 
 VALUES: st.SearchStrategy[Any] = st.one_of(

@@ -90,8 +90,12 @@ def test_a_model_is_told_what_its_tools_return(runs: Runs) -> None:
 def test_what_a_tool_makes_only_when_it_is_read_is_made_beside_the_loop(
     runs: Runs,
 ) -> None:
-    told = runs.outputs(["yields", {"names": ["a", "b"]}], ["maps", {"names": ["c"]}])
-    assert told == ['["a False","b False"]', '["C FALSE"]']
+    told = runs.outputs(
+        ["yields", {"names": ["a", "b"]}],
+        ["maps", {"names": ["c"]}],
+        ["holds_lazy", {"names": ["d"]}],
+    )
+    assert told == ['["a False","b False"]', '["C FALSE"]', '{"rows":["D FALSE"]}']
 
 
 def test_calls_of_one_reply_run_beside_one_another(runs: Runs) -> None:
@@ -114,6 +118,7 @@ def test_calls_of_one_reply_run_beside_one_another(runs: Runs) -> None:
         (["shouts", {"length": MEBIBYTE + 1}], "longer than 1000000 bytes", "output_too_large"),
         (["mute", {}], "The tool's output is no JSON: object.", "output_unreadable"),
         (["counts", {}], "longer than 1000000 bytes", "output_too_large"),
+        (["holds_endless", {}], "longer than 1000000 bytes", "output_too_large"),
         (["hushes", {}], "The tool failed.", "tool_error"),
     ],
 )

@@ -174,7 +174,11 @@ def test_a_file_that_gives_text_or_raises_is_refused(client: Client) -> None:
         def read(self, size: int = -1) -> bytes:
             raise RuntimeError("what the user said")
 
-    for source in (io.StringIO("hello"), Broken()):
+    class Forward(io.BytesIO):
+        def seek(self, *_: Any) -> int:
+            raise OSError("what the user said")
+
+    for source in (io.StringIO("hello"), Broken(), Forward(b"hello")):
         with pytest.raises(InvalidInput) as caught:
             client.attachments.put(source, user_id="ada")
         assert "what the user said" not in str(caught.value)

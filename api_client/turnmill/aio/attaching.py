@@ -48,7 +48,7 @@ async def async_with_files(
 
 async def async_each_with_files(executor: AsyncExecutor, messages: Iterable[Any]) -> Iterable[Any]:
     """Return pairs of session and message with all their files kept; most have none."""
-    if isinstance(messages, list) and all(map(_is_plain, messages)):
+    if isinstance(messages, list) and all(map(_is_plain, list.__iter__(messages))):
         return messages
     sessions, texts = intake.pairs(messages)
     said = [
@@ -105,4 +105,4 @@ async def async_bounded(
 
 
 def _is_plain(pair: object) -> bool:
-    return isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], str)
+    return type(pair) is tuple and len(pair) == 2 and isinstance(pair[1], str)

@@ -159,7 +159,7 @@ class AsyncClient(AsyncNouns):
         if to is not None:
             given = {**options, "attachments": attachments, "connection": connection}
             return await self._post(session, text, to=to, sender=sender, options=given)
-        if attachments or not isinstance(text, str):
+        if not (isinstance(text, str) and intake.are_none(attachments)):
             text = await async_with_files(
                 self._executor, session, text, attachments, connection=connection
             )

@@ -109,4 +109,4 @@ class AsyncEvents:
         """Move the reader, if there is one; where the store is away, the next time does it too."""
         if wanted.reader is not None:
             with suppress(StoreUnavailable, SessionBusy):
-                await self._executor.run(events.passed(wanted.reader, upto))
+                await self._executor.run(events.moved(wanted.reader, upto))

@@ -10,6 +10,7 @@ from uuid import UUID
 from turnmill.aio.ended import async_when_ended
 from turnmill.domain.arguments import wait_where
 from turnmill.domain.ids import SessionId
+from turnmill.domain.plain import text_of
 from turnmill.domain.states import Running
 from turnmill.executor.task import AsyncExecutor, async_knowing
 from turnmill.listening.watchlist import Deadline
@@ -191,5 +192,5 @@ class AsyncLives:
 
 
 def _until(timeout: object, running: object) -> Deadline:
-    waits = running != Running.REFUSE
+    waits = text_of(running) != Running.REFUSE
     return Deadline(wait_where(timeout, waits=waits, hint='running="wait", or "cancel"'))

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from turnmill.domain.errors import CannotAdopt
+from turnmill.domain.plain import text_of
 
 #: How the ids of a conversation begin: what is said in it changes it.
 CONVERSATION = "conv_"
@@ -33,9 +34,10 @@ def thread_to_adopt(value: object, *, provider: str) -> str:
             f"provider {provider} keeps no threads that could be adopted",
             hint=f"of {', '.join(_THREADS)} they can; or tell the model what was said before",
         )
-    if isinstance(value, str) and known.fullmatch(value):
-        return str.__str__(value)
-    begins = value.partition("_")[0] + "_" if isinstance(value, str) else ""
+    text = text_of(value) or ""
+    if known.fullmatch(text):
+        return text
+    begins = text.partition("_")[0] + "_"
     raise CannotAdopt(
         f"this is no id of a thread of {provider}'s",
         hint=_OTHERS.get(begins, "adopt= takes conv_… or resp_…, as the vendor gave it"),

@@ -5,6 +5,7 @@ from typing import Any
 
 from turnmill.domain.bounds import EARLIEST, LATEST, LONGEST_WAIT, MOST_ROWS
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import span_of
 
 
 def whole(value: object, *, name: str, most: int, least: int = 1) -> int:
@@ -119,7 +120,7 @@ def wait_if(value: object, waits: object, *, name: str) -> float | None:
 def span(value: object, *, name: str, least: timedelta, most: timedelta) -> timedelta:
     """Return a timedelta of whole seconds within bounds."""
     if isinstance(value, timedelta):
-        found = timedelta.__add__(timedelta(0), value)  # of a subclass: a plain one
+        found = span_of(value)
         if least <= found <= most and not found.microseconds:
             return found
     raise InvalidInput(

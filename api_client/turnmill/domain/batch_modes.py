@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import text_of
 
 
 class ChosenMode(NamedTuple):
@@ -77,9 +78,10 @@ def _as_asked(asked: str, providers: Collection[str], obstacle: str) -> BatchMod
 
 def check_mode(asked: object) -> str:
     """Return the word for a mode, or raise InvalidInput."""
-    if not isinstance(asked, str) or asked not in MODES:
+    mode = text_of(asked)
+    if mode is None or mode not in MODES:
         raise InvalidInput(f"mode must be one of {', '.join(MODES)}", hint="mode='auto'")
-    return asked
+    return mode
 
 
 def check_leftover(given: object, *, mode: str) -> str:
@@ -87,15 +89,16 @@ def check_leftover(given: object, *, mode: str) -> str:
 
     Also where the mode has none: call by call, nothing is left.
     """
-    if not isinstance(given, str) or given not in LEFTOVERS:
+    wanted = text_of(given)
+    if wanted is None or wanted not in LEFTOVERS:
         raise InvalidInput(
             f"on_leftover must be one of {', '.join(LEFTOVERS)}", hint="on_leftover='live'"
         )
-    if given != LEFTOVERS[0] and mode in (BatchMode.LIVE, BatchMode.FLEX):
+    if wanted != LEFTOVERS[0] and mode in (BatchMode.LIVE, BatchMode.FLEX):
         raise InvalidInput(
             f"mode {mode} leaves nothing for on_leftover", hint="mode='native', or 'auto'"
         )
-    return given
+    return wanted
 
 
 def _refuse_unless(able: Collection[str], providers: Collection[str], *, mode: str) -> None:

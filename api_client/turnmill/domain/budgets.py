@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from turnmill.domain.arguments import plain_number
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import items_of, text_of
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -94,9 +95,9 @@ def _midnight(day: date, zone: "ZoneInfo") -> datetime:
 def time_zone(value: object, *, name: str = "timezone") -> str:
     """Return the name of a time zone; raises InvalidInput."""
     hint = "a name such as Asia/Kolkata, or UTC"
-    if not isinstance(value, str) or not 0 < len(value) <= _ZONE_LENGTH:
+    said = text_of(value)
+    if said is None or not 0 < len(said) <= _ZONE_LENGTH:
         raise InvalidInput(f"{name} must be the name of a time zone", hint=hint)
-    said = str.__str__(value)
     try:
         _zone(said)
     except (LookupError, ValueError, OSError):
@@ -140,13 +141,9 @@ def tag_said(key: str, *, of_turn: Mapping[str, Any], of_session: Mapping[str, A
 def warnings_given(value: object) -> tuple[float, ...]:
     """Return the shares of a limit that are to be told of, rising; raises InvalidInput."""
     hint = "warn_at=(0.8, 0.95), or () for none"
-    if isinstance(value, str | bytes):
+    shares = None if isinstance(value, str | bytes) else items_of(value, most=MOST_WARNINGS)
+    if shares is None:
         raise InvalidInput("warn_at must be shares of the limit", hint=hint)
-    try:
-        shares = list(value)  # type: ignore[call-overload]
-    except Exception:  # noqa: BLE001
-        # The edge to a caller's own kind of sequence, or what is none.
-        raise InvalidInput("warn_at must be shares of the limit", hint=hint) from None
     if len(shares) > MOST_WARNINGS:
         raise InvalidInput(f"warn_at has more than {MOST_WARNINGS} shares", hint=hint)
     found = set()

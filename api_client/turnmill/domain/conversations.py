@@ -5,7 +5,7 @@ The shapes are told apart by what is in them. Errors name the place, and quote n
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +13,7 @@ from turnmill.domain.bounds import MOST_HISTORY
 from turnmill.domain.checks import check_text
 from turnmill.domain.content import Attached, Message, Part, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import items_of, text_of
 
 _HINT = '{"role": "user", "content": "…"}, {"from": "human", "value": "…"}, or a Message'
 
@@ -80,11 +81,12 @@ def _listed(given: object) -> tuple[str | None, Iterable[object]]:
 
 
 def _sequence(found: object, name: str) -> Sequence[object]:
-    if not isinstance(found, list | tuple):
+    listed = items_of(found, most=MOST_HISTORY) if isinstance(found, list | tuple) else None
+    if listed is None:
         raise InvalidInput(f"{name} must be a list of messages", hint=_HINT)
-    if len(found) > MOST_HISTORY:
+    if len(listed) > MOST_HISTORY:
         raise InvalidInput(f"{name} has more than {MOST_HISTORY} messages", hint="split it")
-    return found
+    return listed
 
 
 def _messages(listed: Iterable[object], *, max_bytes: int, files: bool) -> Iterator[Message]:
@@ -118,7 +120,15 @@ def _checked(message: Message, *, max_bytes: int, files: bool) -> Message | None
             )
         for said in _strings(one):
             check_text(said, max_bytes=max_bytes)
-    return Message(message.role, parts) if parts else None
+    return Message(message.role, tuple(map(_plain, parts))) if parts else None
+
+
+def _plain(part: Any) -> Any:
+    """Return the part with texts that are of no kind of the caller's."""
+    if isinstance(part, Attached):
+        return part
+    said = {field.name: text_of(getattr(part, field.name)) for field in fields(part)}
+    return replace(part, **{name: text for name, text in said.items() if text is not None})
 
 
 def _strings(part: Text | ToolCall | ToolOutput) -> Iterator[Any]:
@@ -186,13 +196,13 @@ def _parts(content: object) -> Iterator[Part]:
     if content is None:
         return
     if isinstance(content, str):
-        yield Text(content)
+        yield Text(str.__str__(content))
         return
     if not isinstance(content, list | tuple):
         raise InvalidInput("content must be a text, or a list of parts", hint=_HINT)
-    for block in content:
+    for block in _sequence(content, "content"):
         if isinstance(block, str):
-            yield Text(block)
+            yield Text(str.__str__(block))
         elif isinstance(block, Mapping):
             yield from _part(block)
         else:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from turnmill.domain.bounds import LATEST
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import text_of
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -60,9 +61,10 @@ def cron_given(value: object) -> str:
     """Return a cron in five fields; raises InvalidInput."""
     from cronsim import CronSim, CronSimError  # noqa: PLC0415  few have schedules
 
-    if not isinstance(value, str) or len(value) > _LONGEST or not value.isascii():
+    text = text_of(value)
+    if text is None or len(text) > _LONGEST or not text.isascii():
         raise InvalidInput("cron must be a text of five fields", hint=_HINT)
-    cron = " ".join(str.__str__(value).split())
+    cron = " ".join(text.split())
     cron = _SHORT.get(cron.lower(), cron)
     if cron.count(" ") != 4:  # cronsim reads a sixth one as seconds
         raise InvalidInput("cron must have five fields", hint=_HINT)

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import items_of, text_of
 from turnmill.domain.states import ENDINGS, ON_DEMAND, SETTLED, EventKind
 
 _ALL = "*"
 _GROUPS = frozenset({"turn.*", "session.*", "participant.*", "alert.*"})
 _WORDS = _GROUPS | {_ALL, SETTLED} | {kind.value for kind in EventKind} - {EventKind.GAP.value}
+_MOST_WORDS = 1000  #: each may be named twice, but not without end
 _HINT = "a kind such as turn.failed, turn.settled for every ending, session.* or * for all"
 
 
@@ -37,9 +39,13 @@ ALWAYS = WantedKinds(tuple(sorted(set(EventKind) - ON_DEMAND - {EventKind.GAP}))
 
 def asked(words: object) -> WantedKinds:
     """Return what is asked for; raises InvalidInput."""
-    if not isinstance(words, list | tuple | set | frozenset) or not words:
+    is_some = isinstance(words, list | tuple | set | frozenset)
+    given = items_of(words, most=_MOST_WORDS) if is_some else None
+    if not given:
         raise InvalidInput("events must be a sequence of kinds", hint=_HINT)
-    listed = [str.__str__(word) if isinstance(word, str) else "" for word in words]
+    if len(given) > _MOST_WORDS:
+        raise InvalidInput(f"events names more than {_MOST_WORDS} kinds", hint=_HINT)
+    listed = [text_of(word) or "" for word in given]
     if not _WORDS.issuperset(listed):
         raise InvalidInput("events names a kind that does not exist", hint=_HINT)
     return WantedKinds(tuple(dict.fromkeys(listed)))

@@ -26,7 +26,7 @@ def uuid7(*, unix_ms: int, random_bits: int) -> UUID:
 def as_uuid(text: object) -> UUID | None:
     """Return the UUID that the text spells, or None; also for what is no text."""
     try:
-        return UUID(text) if isinstance(text, str) else None
+        return UUID(str.__str__(text)) if isinstance(text, str) else None
     except ValueError:
         return None
 

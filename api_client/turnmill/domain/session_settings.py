@@ -28,6 +28,7 @@ from turnmill.domain.bounds import (
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.json_values import json_object, json_size
+from turnmill.domain.plain import items_of, text_of
 from turnmill.domain.targets import FALLBACK, targets_given
 from turnmill.domain.voice import named_given
 
@@ -92,7 +93,9 @@ def fallback_given(value: object) -> list[dict[str, Any]] | None:
 
 def layers_given(value: object) -> object:
     """Return the layers of a session, by name; None for None."""
-    return None if value is None else _layers(list(value) if isinstance(value, tuple) else value)
+    if value is None:
+        return None
+    return _layers(items_of(value, most=MOST_LAYERS) if isinstance(value, list | tuple) else value)
 
 
 def rounds_given(value: object) -> int | None:
@@ -109,7 +112,8 @@ def prompt_given(value: object) -> dict[str, Any] | None:
     """Return a prompt that is kept at the vendor, given by its id or with more; None for None."""
     if value is None:
         return None
-    return _prompt(value if isinstance(value, str) else json_object(value, name="prompt"))
+    text = text_of(value)
+    return _prompt(json_object(value, name="prompt") if text is None else text)
 
 
 def format_given(value: object) -> dict[str, Any] | None:
@@ -311,7 +315,7 @@ def _layers(names: object) -> object:
         and len(names) <= MOST_LAYERS
         and all(isinstance(one, str) and _LAYER_NAME.fullmatch(one) for one in names)
     ):
-        return names
+        return [str.__str__(one) for one in names]
     raise InvalidInput(
         f"setting 'layers' must be a list of up to {MOST_LAYERS} names of layers",
         hint='such as ["redact"]; the worker\'s TURNMILL_LAYERS says which there are',
@@ -322,7 +326,7 @@ def observers_given(value: object) -> list[str] | None:
     """Return names of observers; which there are, the worker knows. None for None."""
     if value is None:
         return None
-    names = list(value) if isinstance(value, list | tuple) else None
+    names = items_of(value, most=MOST_OBSERVERS) if isinstance(value, list | tuple) else None
     if (
         names is not None
         and len(names) <= MOST_OBSERVERS
@@ -337,8 +341,8 @@ def observers_given(value: object) -> list[str] | None:
 
 def _choice(name: str) -> Callable[[Any], Any]:
     def check(value: object) -> Any:
-        if isinstance(value, str) and value in SETTING_CHOICES[name]:
-            return value
+        if (word := text_of(value)) in SETTING_CHOICES[name]:
+            return word
         raise InvalidInput(
             f"setting {name!r} must be one of {', '.join(SETTING_CHOICES[name])}",
             hint="leave it out for the provider's default",

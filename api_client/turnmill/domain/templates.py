@@ -9,6 +9,7 @@ from turnmill.domain.arguments import plain_number
 from turnmill.domain.bounds import MOST_OPENING, MOST_VARIABLES, TEMPLATE_NAME
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.json_values import json_object
+from turnmill.domain.plain import fields_of, items_of, text_of
 
 _NAME = re.compile(TEMPLATE_NAME)
 _REF = re.compile(f"({TEMPLATE_NAME})(?:@([1-9][0-9]{{0,8}}))?")
@@ -62,23 +63,26 @@ def opening_given(value: object) -> list[dict[str, str]]:
     """Return the messages that a session begins with; what they say is not checked yet."""
     if value is None:
         return []
-    if not isinstance(value, list | tuple):
+    listed = items_of(value, most=MOST_OPENING) if isinstance(value, list | tuple) else None
+    if listed is None:
         raise InvalidInput("opening must be a list of messages", hint=_OPENING_HINT)
-    if len(value) > MOST_OPENING:
+    if len(listed) > MOST_OPENING:
         raise InvalidInput(f"opening has more than {MOST_OPENING} messages", hint="say less")
-    return [_opening(one) for one in value]
+    return [_opening(one) for one in listed]
 
 
 def _opening(one: object) -> dict[str, str]:
-    if not isinstance(one, dict) or set(one) != {"role", "content"}:
+    said = fields_of(one, most=2) if isinstance(one, dict) else None
+    if said is None or {text_of(name) for name in said} != {"role", "content"}:
         raise InvalidInput("a message of opening has a role and content", hint=_OPENING_HINT)
-    role, content = one["role"], one["content"]
-    if not isinstance(role, str) or role not in _ROLES or not isinstance(content, str):
+    found = {text_of(name): text_of(text) for name, text in said.items()}
+    role, content = found["role"], found["content"]
+    if role is None or role not in _ROLES or content is None:
         raise InvalidInput(
             f"a message of opening has a text, and a role of {' and '.join(_ROLES)}",
             hint=_OPENING_HINT,
         )
-    return {"role": str.__str__(role), "content": str.__str__(content)}
+    return {"role": role, "content": content}
 
 
 def declared(variables: object, texts: Iterable[str]) -> dict[str, str | None]:

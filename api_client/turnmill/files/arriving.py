@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 from turnmill.domain.errors import AttachmentRefused, InvalidInput
+from turnmill.domain.plain import text_of
 from turnmill.files.port import CHUNK, FileStore, Found
 from turnmill.files.storing import Storing, too_large
 from turnmill.net.fetching import Fetched, fetch
@@ -52,11 +53,12 @@ def arriving(source: object, *, name: object, media_type: object, settings: Sett
     if isinstance(source, str) and _SCHEME.match(source):
         return _from_url(source, given, claimed, settings)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_file(BytesIO(bytes(source)), given or "", claimed, settings, ours=True)
+        held = BytesIO(memoryview(source))  # of a subclass, what it holds
+        return _from_file(held, given or "", claimed, settings, ours=True)
     if isinstance(source, str | os.PathLike):
         file, called = _opened(source)
         return _from_file(file, called if given is None else given, claimed, settings, ours=True)
-    if not callable(getattr(source, "read", None)):
+    if not callable(_asked(source, "read")):
         raise InvalidInput(f"a {type(source).__name__} is no file", hint=_SOURCES)
     theirs: Any = source
     called = _own_name(source) if given is None else given
@@ -113,7 +115,11 @@ def _measured(file: BinaryIO, most: int) -> tuple[int | None, str]:
         if size > most:
             raise too_large(most)
         content.update(piece)
-    file.seek(start)
+    try:
+        file.seek(start)
+    except Exception as error:  # noqa: BLE001
+        # The edge to a caller's own kind of file.
+        raise _unread(error) from None
     return size, content.hexdigest()
 
 
@@ -123,10 +129,7 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
             piece = file.read(CHUNK)
         except Exception as error:  # noqa: BLE001
             # The edge to a caller's own kind of file.
-            raise InvalidInput(
-                f"the file cannot be read: {type(error).__name__}",
-                hint='open(path, "rb"), or a path',
-            ) from None
+            raise _unread(error) from None
         if piece is None:
             raise InvalidInput("the file has not come yet", hint="one that waits for its bytes")
         if not piece:
@@ -136,12 +139,18 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
+def _unread(error: Exception) -> InvalidInput:
+    what = f"the file cannot be read: {type(error).__name__}"
+    return InvalidInput(what, hint='open(path, "rb"), or a path')
+
+
 def _opened(path: "str | os.PathLike[str]") -> tuple[BinaryIO, str]:
     """Open a plain file; a pipe, a device or a folder is none."""
     try:
         where = os.fsdecode(path)
         descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001
+        # The edge to a caller's own kind of path, too.
         raise InvalidInput(f"the file cannot be opened: {_why(error)}", hint=_SOURCES) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -155,8 +164,15 @@ def _why(error: Exception) -> str:
 
 
 def _own_name(file: object) -> str:
-    found = getattr(file, "name", "")
-    return clean_name(found) if isinstance(found, str) else ""
+    return clean_name(text_of(_asked(file, "name")) or "")
+
+
+def _asked(file: object, name: str) -> Any:
+    """Return what a file says of itself; None where it has no such thing, or raises an error."""
+    try:
+        return getattr(file, name, None)
+    except Exception:  # noqa: BLE001
+        return None  # the edge to a caller's own kind of file
 
 
 def _claim(media_type: object) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from turnmill.domain.errors import AddressRefused, NotReached
+from turnmill.domain.plain import text_of
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -141,9 +142,9 @@ def target_of(url: object) -> Target:
     address: numbers that are no four decimal ones, a user and password before the host, blanks,
     backslashes, escapes.
     """
-    if not isinstance(url, str) or not url or len(url) > _LONGEST_URL:
+    text = text_of(url)
+    if not text or len(text) > _LONGEST_URL:
         raise AddressRefused("a URL must be a str of up to 2,000 characters")
-    text = str.__str__(url)
     if any(one <= " " or one in "\\\x7f" or one.isspace() for one in text):
         raise AddressRefused("a URL has neither blanks nor backslashes", hint="escape them with %")
     try:

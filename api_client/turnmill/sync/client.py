@@ -161,7 +161,7 @@ class Client(Nouns):
         if to is not None:
             given = {**options, "attachments": attachments, "connection": connection}
             return self._post(session, text, to=to, sender=sender, options=given)
-        if attachments or not isinstance(text, str):
+        if not (isinstance(text, str) and intake.are_none(attachments)):
             text = with_files(self._executor, session, text, attachments, connection=connection)
         new = new_messages.new_turn(text, options, max_text_bytes=self.settings.max_text_bytes)
         if sender is not None:

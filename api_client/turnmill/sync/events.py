@@ -110,4 +110,4 @@ class Events:
         """Move the reader, if there is one; where the store is away, the next time does it too."""
         if wanted.reader is not None:
             with suppress(StoreUnavailable, SessionBusy):
-                self._executor.run(events.passed(wanted.reader, upto))
+                self._executor.run(events.moved(wanted.reader, upto))

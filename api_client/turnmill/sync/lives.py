@@ -10,6 +10,7 @@ from uuid import UUID
 
 from turnmill.domain.arguments import wait_where
 from turnmill.domain.ids import SessionId
+from turnmill.domain.plain import text_of
 from turnmill.domain.states import Running
 from turnmill.executor.thread import Executor, knowing
 from turnmill.listening.watchlist import Deadline
@@ -192,5 +193,5 @@ class Lives:
 
 
 def _until(timeout: object, running: object) -> Deadline:
-    waits = running != Running.REFUSE
+    waits = text_of(running) != Running.REFUSE
     return Deadline(wait_where(timeout, waits=waits, hint='running="wait", or "cancel"'))

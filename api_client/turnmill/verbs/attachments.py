@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from turnmill.domain.bounds import MOST_ATTACHMENTS
+from turnmill.domain.bounds import MOST_ATTACHMENTS, MOST_PARTS
 from turnmill.domain.checks import check_name
 from turnmill.domain.content import Attached, Audio, File, Image, Part, Text
 from turnmill.domain.errors import AttachmentNotFound, AttachmentRefused, InvalidInput
 from turnmill.domain.ids import as_uuid
+from turnmill.domain.plain import items_of
 from turnmill.files.port import Found
 from turnmill.new_ids import new_id
 from turnmill.settings import Settings
@@ -150,20 +151,21 @@ def loose_parts(said: object, attachments: object) -> Sequence[Any] | None:
 
     None where there are no files in it. Raises InvalidInput for what is no list, or too long a one.
     """
-    parts: Sequence[Any] = said if isinstance(said, list | tuple) else [said]
-    if not isinstance(attachments, list | tuple):
+    listed = items_of(said, most=MOST_PARTS) if isinstance(said, list | tuple) else None
+    parts: Sequence[Any] = [said] if listed is None else listed
+    given = items_of(attachments, most=MOST_ATTACHMENTS)
+    if given is None or not isinstance(attachments, list | tuple):
         raise InvalidInput("attachments must be a list", hint='attachments=["cat.png"]')
     # What is no part is told so by whoever reads the message.
     files = [one for one in parts if isinstance(one, Attached)]
-    if not files and not attachments:
+    if not files and not given:
         return None
-    if len(files) + len(attachments) > MOST_ATTACHMENTS:
+    if len(files) + len(given) > MOST_ATTACHMENTS:
         raise InvalidInput(
-            f"{len(files) + len(attachments)} files in one message",
-            hint=f"{MOST_ATTACHMENTS} are the most",
+            f"more than {MOST_ATTACHMENTS} files in one message", hint="send several messages"
         )
     words = [Text(said)] if isinstance(said, str) else parts
-    return [*words, *map(_as_part, attachments)]
+    return [*words, *map(_as_part, given)]
 
 
 def _as_part(given: object) -> Attached:

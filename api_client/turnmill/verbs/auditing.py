@@ -9,6 +9,7 @@ from turnmill.actor import actor_of
 from turnmill.domain.arguments import one_of, page_size, whole
 from turnmill.domain.auditing import Action
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import text_of
 from turnmill.domain.states import ErasureState
 from turnmill.settings import Settings
 from turnmill.store.audit_records import AuditCheck, AuditEntry, AuditHead
@@ -164,8 +165,8 @@ def checkpoint() -> Verb[AuditHead | None]:
 
 
 def _checkpoint(value: object) -> tuple[int, str]:
-    given = str(value) if isinstance(value, AuditHead) else value
-    found = _CHECKPOINT.fullmatch(given.strip()) if isinstance(given, str) else None
+    given = str(value) if isinstance(value, AuditHead) else text_of(value)
+    found = None if given is None else _CHECKPOINT.fullmatch(given.strip())
     if found is None:
         raise InvalidInput(
             "checkpoint must be a head of the audit log",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from turnmill.domain.arguments import from_now, moment
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import BatchId
+from turnmill.domain.plain import span_of
 from turnmill.new_ids import new_id
 from turnmill.store.nouns import batch_moves
 from turnmill.verbs import intake
@@ -23,7 +24,7 @@ class Limits(NamedTuple):
 def limits_given(max_cost_usd: object, deadline: object) -> Limits:
     """Return both, checked; a deadline may be told as from now on. Raises InvalidInput."""
     if isinstance(deadline, timedelta):
-        deadline = from_now(deadline, name="deadline")
+        deadline = from_now(span_of(deadline), name="deadline")
     found = moment(deadline, name="deadline")
     if found is not None and found <= datetime.now(UTC):
         raise InvalidInput("deadline has passed", hint="deadline=timedelta(hours=12)")

@@ -8,6 +8,7 @@ from turnmill.domain.budgets import OnExceeded, Period, Scope, dollars, time_zon
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId
+from turnmill.domain.plain import items_of
 from turnmill.new_ids import new_id
 from turnmill.settings import Settings
 from turnmill.store.budget_records import Budget, Holder, NewBudget
@@ -56,10 +57,11 @@ class Whose:
 
 
 def _tagged(tag: object, *, known: tuple[str, ...] | None) -> Holder:
-    if not isinstance(tag, tuple | list) or len(tag) != 2:
+    pair = items_of(tag, most=2) if isinstance(tag, tuple | list) else None
+    if pair is None or len(pair) != 2:
         raise InvalidInput("tag must be a key and a value", hint='tag=("team", "red")')
-    key = check_name(tag[0], name="the tag's key")
-    value = check_name(tag[1], name="the tag's value")
+    key = check_name(pair[0], name="the tag's key")
+    value = check_name(pair[1], name="the tag's value")
     if known is not None and key not in known:
         raise InvalidInput(
             f"no tag is named {key}", hint="name it in TURNMILL_TAGS, of every worker too"

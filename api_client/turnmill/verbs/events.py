@@ -1,13 +1,14 @@
 """Events: `client.events`, what happened to turns, and for whom it is kept."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from turnmill.domain.arguments import one_of, page_size, whole, yes_or_no
 from turnmill.domain.bounds import LAYER_NAME
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import items_of, text_of
 from turnmill.domain.states import ENDINGS, SETTLED, EventKind
 from turnmill.store.nouns import events as rows
 from turnmill.store.nouns.events import Event, EventReader, Page, Share
@@ -16,6 +17,7 @@ from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transact
 
 _READER_NAME = re.compile(LAYER_NAME)
 _MOST_PLACES = 2**62
+_MOST_KINDS = 1000  #: that are asked for; there are fewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,20 +41,23 @@ def wanted(
     """Check what is asked for, and whether the reader may be moved. Raises InvalidInput."""
     if after is not None and reader is not None:
         raise InvalidInput("after and reader both say where to begin", hint="name one of them")
-    if isinstance(kinds, str) or not isinstance(kinds, Collection):
+    is_some = isinstance(kinds, Collection) and not isinstance(kinds, str)
+    given = items_of(kinds, most=_MOST_KINDS) if is_some else None
+    if given is None or len(given) > _MOST_KINDS:
         raise InvalidInput("kinds must be a sequence of kinds", hint='kinds=["turn.failed"]')
     name = _own if moves else _named
     return Wanted(
         after=None if after is None else whole(after, name="after", least=0, most=_MOST_PLACES),
         reader=None if reader is None else name(reader),
         session=session,
-        kinds=_kinds(kinds),
+        kinds=_kinds(given),
     )
 
 
-def _kinds(given: Collection[object]) -> tuple[EventKind, ...]:
-    endings = tuple(ENDINGS) if SETTLED in given else ()
-    others = (kind for kind in given if kind != SETTLED)
+def _kinds(given: Iterable[object]) -> tuple[EventKind, ...]:
+    said = [(text_of(kind), kind) for kind in given]
+    endings = tuple(ENDINGS) if any(word == SETTLED for word, _ in said) else ()
+    others = (kind for word, kind in said if word != SETTLED)
     return endings + tuple(one_of(EventKind, kind, name="kind") for kind in others)
 
 
@@ -71,16 +76,20 @@ def page(of: Wanted, *, after: int | None, limit: object) -> Verb[Page]:
     return transaction(on)
 
 
-def passed(reader: object, upto: object) -> Verb[None]:
-    """Note that a reader is done with an event and all before it, or wants none up to a place."""
+def passed(reader: object, event: object) -> Verb[None]:
+    """Note that a reader is done with an event and all before it."""
     name = _own(reader)
-    if isinstance(upto, int):
-        place = upto
-        return _doing(lambda conn: rows.passed_up_to(conn, name, place))
-    if not isinstance(upto, Event):
+    if not isinstance(event, Event):
         raise InvalidInput("event must be an Event", hint="one that `client.events.read` returned")
-    event = upto
     return _doing(lambda conn: rows.passed(conn, name, event))
+
+
+def moved(reader: str, upto: Event | int) -> Verb[None]:
+    """Note how far a reader is that follows: it may want nothing of what comes up to a place."""
+    if isinstance(upto, Event):
+        return passed(reader, upto)
+    name = _own(reader)
+    return _doing(lambda conn: rows.passed_up_to(conn, name, upto))
 
 
 def readers() -> Verb[list[EventReader]]:

@@ -22,6 +22,7 @@ from turnmill.domain.content import Message
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId, as_uuid, ids_from
 from turnmill.domain.json_values import json_object
+from turnmill.domain.plain import id_of, items_of, text_of
 from turnmill.domain.session_settings import (
     OBSERVERS,
     checked_settings,
@@ -43,6 +44,7 @@ from turnmill.store.records import NewSession
 #: Who answers, and by which model, where nothing is said: no vendor.
 MOCK = "mock"
 
+_MOST_STATES = 100  #: that a listing names; there are fewer
 _PAIRS = '[(session, "text"), …]'
 
 
@@ -258,20 +260,23 @@ def refuse_unknown_arguments(given: Collection[str], *, known: frozenset[str], v
 def pairs(messages: object) -> tuple[list[Any], list[Any]]:
     """Return the sessions and the texts of `send_many`; raises InvalidInput.
 
-    Nothing was written yet, so that an iterable that fails half-way costs nothing.
+    Nothing was written yet, so that an iterable that fails half-way costs nothing: its error is the
+    caller's own.
     """
     if not isinstance(messages, Iterable) or isinstance(messages, str | bytes):
         raise InvalidInput("messages must be pairs of session and text", hint=_PAIRS)
+    listed = items_of(messages, most=MOST_MESSAGES) if isinstance(messages, list) else messages
     sessions, texts = [], []
-    for index, one in enumerate(messages):
+    for index, one in enumerate(cast("Iterable[object]", listed)):
         if index == MOST_MESSAGES:
             raise InvalidInput(
                 f"messages are more than {MOST_MESSAGES}", hint="send them in several calls"
             )
-        if not isinstance(one, tuple | list) or len(one) != 2:
+        pair = items_of(one, most=2) if isinstance(one, tuple | list) else None
+        if pair is None or len(pair) != 2:
             raise InvalidInput(f"message {index} is no pair of session and text", hint=_PAIRS)
-        sessions.append(one[0])
-        texts.append(one[1])
+        sessions.append(pair[0])
+        texts.append(pair[1])
     return sessions, texts
 
 
@@ -285,9 +290,13 @@ def listing(*, after: object, limit: object) -> dict[str, Any]:
 
 def states(wanted: object) -> list[TurnState]:
     """Return the states that a listing is to show; raises InvalidInput."""
-    if isinstance(wanted, str) or not isinstance(wanted, Collection):
+    is_some = isinstance(wanted, Collection) and not isinstance(wanted, str)
+    found = items_of(wanted, most=_MOST_STATES) if is_some else None
+    if found is None:
         raise InvalidInput("states must be a sequence of states", hint='states=["failed", "dead"]')
-    return [one_of(TurnState, state, name="state") for state in wanted]
+    if len(found) > _MOST_STATES:
+        raise InvalidInput(f"states are more than {_MOST_STATES}", hint="name each once")
+    return [one_of(TurnState, state, name="state") for state in found]
 
 
 def ids(prefix: object) -> tuple[UUID, UUID] | None:
@@ -307,6 +316,13 @@ def name_or_none(value: object, *, name: str) -> str | None:
     return None if value is None else check_name(value, name=name)
 
 
+def are_none(attachments: object) -> bool:
+    """Tell whether nothing is attached; of what is no list of files, whoever keeps them tells."""
+    if attachments is None:
+        return True
+    return isinstance(attachments, list | tuple) and not items_of(attachments, most=0)
+
+
 def turn_id(value: object) -> TurnId:
     """Return the id of a turn given as handle, UUID or text; raises InvalidInput."""
     return TurnId(identifier(value, name="turn", hint="`turnmill turns ls` lists them"))
@@ -314,36 +330,41 @@ def turn_id(value: object) -> TurnId:
 
 def turn_ids(value: object, *, most: int) -> list[TurnId]:
     """Return the ids of up to so many turns, each given as for `turn_id`; raises InvalidInput."""
-    if not isinstance(value, list | tuple):
+    listed = items_of(value, most=most) if isinstance(value, list | tuple) else None
+    if listed is None:
         raise InvalidInput(
             "turns must be a list of turns, or of their ids", hint="[turn, turn.id, str(turn.id)]"
         )
-    if len(value) > most:
-        raise InvalidInput(
-            f"{len(value)} turns at once; {most} are the most", hint="ask for some after the others"
-        )
-    return [turn_id(one) for one in value]
+    if len(listed) > most:
+        raise InvalidInput(f"more than {most} turns at once", hint="ask for some after the others")
+    return [turn_id(one) for one in listed]
 
 
 def identifier(value: object, *, name: str, hint: str = "an id as a listing shows it") -> UUID:
     """Return the id that is given as UUID, as text, or by what bears it; raises InvalidInput."""
     found = bare(value)
     if isinstance(found, str):
-        found = as_uuid(str.__str__(found))
+        found = as_uuid(found)
     if not isinstance(found, UUID):
         raise InvalidInput(f"{name} must be an id", hint=hint)
     return found
 
 
 def bare(value: object) -> object:
-    """Return the id of what bears one, such as a record or handle; anything else as it is."""
-    if isinstance(value, str | UUID):
-        return value
-    try:
-        return getattr(value, "id", value)
-    except Exception:  # noqa: BLE001
-        # The edge to a caller's own type: it names nothing then, which whoever asks will say.
-        return None
+    """Return the id of what bears one, such as a record or handle; anything else as it is.
+
+    A text or id of a subclass is what that holds.
+    """
+    if not isinstance(value, str | UUID):
+        try:
+            value = getattr(value, "id", value)
+        except Exception:  # noqa: BLE001
+            # The edge to a caller's own type: it names nothing then, which whoever asks will say.
+            return None
+    if isinstance(value, UUID):
+        return id_of(value)
+    text = text_of(value)
+    return value if text is None else text
 
 
 def _attempts(value: object) -> int:

@@ -9,6 +9,7 @@ from turnmill.domain.checks import check_name
 from turnmill.domain.content import Message, Said, Sender, Text
 from turnmill.domain.errors import InvalidInput, UnsupportedPart
 from turnmill.domain.ids import SessionId
+from turnmill.domain.plain import text_of
 from turnmill.domain.states import Lane, ParticipantRole
 from turnmill.store.line.accept import accept, accept_within
 from turnmill.store.line.head import lock_sessions
@@ -95,7 +96,7 @@ def post(
     max_text_bytes: int,
 ) -> Verb[Note]:
     """Write a note. `options` are those of `send`, checked: most of them a note cannot have."""
-    if to != notes.PARTICIPANTS:
+    if text_of(to) != notes.PARTICIPANTS:
         raise InvalidInput(f"to must be {notes.PARTICIPANTS!r}, or nothing", hint="to the model")
     if given := sorted(name for name, value in options.items() if _is_said(name, value)):
         raise InvalidInput(
@@ -239,7 +240,13 @@ def _accepted(
 
 def _is_said(name: str, value: object) -> bool:
     """Tell whether an option of `send` was given that a note does not have."""
-    return bool(value) and name != "idempotency_key" and value is not Lane.INTERACTIVE
+    match name:
+        case "connection":
+            return value is not None
+        case "attachments":
+            return not intake.are_none(value)
+        case _:  # checked: of a kind that has a truth
+            return bool(value) and name != "idempotency_key" and value is not Lane.INTERACTIVE
 
 
 def _by(value: object) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from turnmill.domain.arguments import yes_or_no
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import day_of
 from turnmill.store.analytics import usage
 from turnmill.store.nouns import repricing
 from turnmill.store.nouns.repricing import CallPlace, PaidCall, Priced, Repriced
@@ -148,5 +149,5 @@ class Job:
 
 def _day(value: object, *, name: str) -> date:
     if isinstance(value, date) and not isinstance(value, datetime):
-        return value
+        return day_of(value)
     raise InvalidInput(f"{name} must be a date", hint="datetime.date(2026, 11, 1), in UTC")

@@ -8,6 +8,7 @@ from typing import Any
 from turnmill.domain.bounds import MOST_TEMPLATE_FILES, TEMPLATE_FILE_BYTES
 from turnmill.domain.errors import InvalidInput, MissingExtra
 from turnmill.store.template_records import NewTemplate
+from turnmill.verbs.batch_files.sources import path_of
 from turnmill.verbs.templates import OPTIONS, SPANS, new_template
 
 _SUFFIXES = frozenset({".yaml", ".yml"})
@@ -39,10 +40,10 @@ def templates_in(folder: object, *, max_text_bytes: int) -> list[NewTemplate]:
 
 
 def _files(folder: object) -> list[Path]:
-    if not isinstance(folder, str | Path) or not str(folder) or "\0" in str(folder):
+    if not isinstance(folder, str | Path):
         raise InvalidInput("folder must be a path", hint="or set TURNMILL_TEMPLATES")
     try:
-        paths = sorted(one for one in Path(folder).iterdir() if _is_wanted(one))
+        paths = sorted(one for one in path_of(folder).iterdir() if _is_wanted(one))
     except OSError as error:
         what = f"the folder cannot be read: {error.strerror}"
         raise InvalidInput(what, hint="the path of a folder with .yaml files") from None

@@ -9,6 +9,7 @@ from turnmill.domain.checks import check_text, storable
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import TurnId
 from turnmill.domain.json_values import json_text
+from turnmill.domain.plain import text_of
 from turnmill.domain.states import BETWEEN_STEPS
 from turnmill.store.nouns import tool_call_moves as moves
 from turnmill.store.nouns import tool_calls as rows
@@ -68,8 +69,8 @@ def waiting(
 
 
 def _one_of_ours(waits_for: object) -> frozenset[str]:
-    if isinstance(waits_for, str) and waits_for in BETWEEN_STEPS:
-        return frozenset({str.__str__(waits_for)})
+    if (word := text_of(waits_for)) in BETWEEN_STEPS:
+        return frozenset({word})
     words = ", ".join(sorted(BETWEEN_STEPS))
     raise InvalidInput(f"waits_for must be one of {words}", hint="None for both")
 
@@ -100,7 +101,11 @@ def approve(turn_id: TurnId, call_id: str, *, by: str | None) -> Verb[None]:
 
 def reject(turn_id: TurnId, call_id: str, why: str, *, by: str | None) -> Verb[None]:
     """Tell the model that a call may not be run."""
-    words = "" if why == "" else check_text(why, name="why", max_bytes=REFUSAL_BYTES, hint=_SHORT)
+    words = (
+        ""
+        if text_of(why) == ""
+        else check_text(why, name="why", max_bytes=REFUSAL_BYTES, hint=_SHORT)
+    )
     return _decide(turn_id, call_id, moves.Decision(agreed=False, by=_by(by), why=words))
 
 
@@ -138,10 +143,9 @@ def _given(said: object, *, name: str, is_error: bool, most: int) -> dict[str, m
 
 
 def _call_id(call_id: object) -> str:
-    if isinstance(call_id, str) and 0 < len(call_id) <= _LONGEST_ID:
-        plain = str.__str__(call_id)
-        if storable(plain) == plain:
-            return plain
+    plain = text_of(call_id)
+    if plain and len(plain) <= _LONGEST_ID and storable(plain) == plain:
+        return plain
     raise InvalidInput("a call must be named by its id", hint="`turn.tool_calls()` lists them")
 
 

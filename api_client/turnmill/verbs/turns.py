@@ -57,7 +57,7 @@ def find(
         "error_code": intake.name_or_none(error_code, name="error_code"),
         "created_before": moment(created_before, name="created_before"),
         "waits_for": () if waits_for is None else [check_name(waits_for, name="waits_for")],
-        "run_again": run_again,
+        "run_again": None if run_again is None else yes_or_no(run_again, name="run_again"),
         "ids": intake.ids(id_prefix),
         **intake.listing(after=after, limit=limit),
     }

@@ -12,6 +12,7 @@ from turnmill.domain.arguments import moment, one_of, page_size, span, yes_or_no
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.hearing import asked
 from turnmill.domain.ids import as_uuid
+from turnmill.domain.plain import id_of, items_of
 from turnmill.net.public_address import target_of
 from turnmill.new_ids import new_id
 from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
@@ -176,11 +177,13 @@ def _secret(value: object) -> str:
 
 
 def _deliveries(value: object) -> list[UUID]:
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+    is_some = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    listed = items_of(value, most=_MOST_REPLAYED) if is_some else None
+    if listed is None:
         raise InvalidInput("deliveries must be a sequence of ids", hint="deliveries=[delivery.id]")
-    if len(value) > _MOST_REPLAYED:
+    if len(listed) > _MOST_REPLAYED:
         raise InvalidInput(f"deliveries names more than {_MOST_REPLAYED}", hint="since= and until=")
-    ids = (one.id if isinstance(one, Delivery) else one for one in value)
+    ids = (one.id if isinstance(one, Delivery) else one for one in listed)
     return [_uuid(one, name="deliveries") for one in ids]
 
 
@@ -192,4 +195,4 @@ def _uuid(value: object, *, name: str) -> UUID:
     found = as_uuid(value) if isinstance(value, str) else value
     if not isinstance(found, UUID):
         raise InvalidInput(f"{name} is no id", hint="`turnmill webhooks ls` shows them")
-    return found
+    return id_of(found)

@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
 from typing import Any
 
 from turnmill.domain.checks import storable
@@ -14,6 +13,7 @@ from turnmill.tools import ToolError
 from turnmill_worker.providers import calls
 from turnmill_worker.providers.foreign import name_of
 from turnmill_worker.threads import Ran, Threads
+from turnmill_worker.tools.making import Making, TooLong, is_at_hand
 from turnmill_worker.tools.runnable import Failed, Runnable
 
 logger = logging.getLogger("turnmill.tools")
@@ -99,10 +99,10 @@ async def _awaited(tool: Runnable, arguments: dict[str, Any], threads: Threads) 
 async def _caught(tool: Runnable, work: Callable[[], Any], threads: Threads) -> Outcome:
     try:
         output = await work()
-        if isinstance(output, Iterator):
-            # Each piece is made when it is asked for: not on our loop.
-            return _of_thread(tool, await threads.call(lambda: _done(output)))
-        return _done(output)
+        if is_at_hand(output):
+            return _done(output)
+        # What is lazy in it is made when it is asked for: not on our loop.
+        return _of_thread(tool, await threads.call(lambda: _done(output)))
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001
@@ -152,26 +152,33 @@ def _place_of(error: BaseException) -> str:
 
 def _done(output: Any) -> Outcome:
     """Tell an output in words. It may run code of the tool's: what is lazy is made only here."""
-    words = _in_words(output)
+    try:
+        words = _in_words(output)
+    except TooLong:
+        return _too_large()
     if words is None:
         return failed("output_unreadable", f"The tool's output is no JSON: {name_of(output)}.")
     if len(words) > MAX_OUTPUT_BYTES or len(words.encode()) > MAX_OUTPUT_BYTES:
-        return failed(
-            "output_too_large", f"The tool's output is longer than {MAX_OUTPUT_BYTES} bytes."
-        )
+        return _too_large()
     return Outcome(state=ToolCallState.DONE, output=words)
 
 
+def _too_large() -> Outcome:
+    words = f"The tool's output is longer than {MAX_OUTPUT_BYTES} bytes."
+    return failed("output_too_large", words)
+
+
 def _in_words(output: Any) -> str | None:
-    """Return a text as it is, and anything else as JSON; None where it is none."""
+    """Return a text as it is, and anything else as JSON; None where it is none. Raises TooLong."""
     if type(output) is str:
         return storable(output)
     from pydantic_core import to_json  # noqa: PLC0415  only where tools are run
 
     try:
-        if isinstance(output, Iterator):
-            output = list(islice(output, MAX_OUTPUT_BYTES // 2 + 1))  # more is too large anyway
-        return storable(to_json(output, inf_nan_mode="strings").decode())
+        made = Making(most=MAX_OUTPUT_BYTES).made(output)
+        return storable(to_json(made, inf_nan_mode="strings").decode())
+    except TooLong:
+        raise
     except Exception:  # noqa: BLE001
         # Objects of somebody's, and what they raise when they are read.
         return None

@@ -10,6 +10,7 @@ from math import isfinite, sqrt
 
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import text_of
 
 #: Of each of the texts that a judge is shown; what is longer is cut in its middle.
 _MOST_SHOWN = 16_000
@@ -69,10 +70,11 @@ def judge_given(value: object) -> Judge | None:
     """Return the judge that is named; None for None. Raises InvalidInput."""
     if value is None:
         return None
-    if not isinstance(value, str):
+    text = text_of(value)
+    if text is None:
         raise InvalidInput(f"judge must be a str, not {type(value).__name__}", hint=_HINT)
-    kind, _, name = value.partition(":")
-    if value == JudgeKind.EXACT:
+    kind, _, name = text.partition(":")
+    if text == JudgeKind.EXACT:
         return Judge(JudgeKind.EXACT)
     if kind == JudgeKind.EMBEDDING and name:
         return Judge(JudgeKind.EMBEDDING, name=check_name(name, name="the judge's name"))

@@ -12,6 +12,7 @@ from turnmill.domain.arguments import moment
 from turnmill.domain.bounds import MOST_DAYS
 from turnmill.domain.budgets import time_zone
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.plain import span_of, text_of
 
 #: Figures are kept by quarters of an hour: every zone of today is off by a number of those.
 SLOT = timedelta(minutes=15)
@@ -76,8 +77,8 @@ def window(
     named = ZoneInfo(time_zone(zone, name="zone"))
     end = now if until is None else _moment(until, named, name="until")
     if isinstance(since, timedelta):
-        return Window(_before(end, since), end)
-    found = _AGO.fullmatch(since.strip().lower()) if isinstance(since, str) else None
+        return Window(_before(end, span_of(since)), end)
+    found = _AGO.fullmatch((text_of(since) or "").strip().lower())
     if found is not None:
         return Window(_before(end, int(found[1]) * _UNITS[found[2]]), end)
     return Window(_moment(since, named, name="since"), end)
@@ -143,8 +144,8 @@ def _before(end: datetime, span: timedelta) -> datetime:
 
 
 def _moment(value: object, zone: ZoneInfo, *, name: str) -> datetime:
-    if isinstance(value, str):
-        value = _read(value.strip(), zone, name=name)
+    if (text := text_of(value)) is not None:
+        value = _read(text.strip(), zone, name=name)
     found = moment(value, name=name)
     if found is None:
         raise InvalidInput("since is a span of time, a day, or a moment", hint=_HINT)

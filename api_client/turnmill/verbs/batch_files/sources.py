@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from turnmill.domain.errors import InvalidBatchFile, InvalidInput
+from turnmill.domain.plain import text_of
 from turnmill.verbs.batch_files.problems import NO_JSON, TOO_LONG, Refused
 
 #: A line's number, and what stands in it, or why that cannot be read.
@@ -48,7 +49,7 @@ class Source:
         self.path: Path | None = None
         if isinstance(given, str | Path):
             self.path = path_of(given)
-        elif callable(getattr(given, "readline", None)) and callable(getattr(given, "read", None)):
+        elif _can_be_read(given):
             self._open_file = cast("BinaryIO", given)
         else:
             raise InvalidInput(
@@ -215,15 +216,22 @@ class Digest:
         return self._hash.digest()
 
 
+def _can_be_read(given: object) -> bool:
+    try:
+        return all(callable(getattr(given, name, None)) for name in ("readline", "read"))
+    except Exception:  # noqa: BLE001
+        return False  # the edge to a caller's own kind of file
+
+
 def path_of(value: object) -> Path:
     """Return the path of a file, or raise InvalidInput."""
     try:
         name = os.fspath(value)  # type: ignore[call-overload]
     except Exception:  # noqa: BLE001
         name = None  # the edge to a caller's own kind of path
-    if not isinstance(name, str) or "\0" in name or not name:
+    name = text_of(name)
+    if not name or "\0" in name:
         raise InvalidInput("path must be a str or Path", hint="of a file, without NUL")
-    name = str.__str__(name)  # what it holds, whatever a subclass says of itself
     try:
         os.fsencode(name)
     except UnicodeEncodeError:

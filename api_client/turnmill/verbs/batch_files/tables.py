@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from turnmill.domain.bounds import STATEMENT_BYTES
 from turnmill.domain.errors import InvalidBatchFile, InvalidInput, MissingExtra
+from turnmill.domain.plain import fields_of, text_of
 from turnmill.verbs.batch_files.problems import NO_JSON, TOO_LONG, WRONG_VALUE, Refused
 from turnmill.verbs.batch_files.sources import BOM, BROKEN, something_else
 from turnmill.verbs.batch_files.strict_json import value_in
@@ -30,14 +31,17 @@ def columns_given(value: object) -> dict[str, str]:
         return {}
     if not isinstance(value, Mapping):
         raise InvalidInput("columns must be a mapping of fields to columns", hint=hint)
-    try:
-        found = dict(value)
-    except Exception:  # noqa: BLE001
-        # The edge to a caller's own kind of mapping.
-        raise InvalidInput("columns cannot be read", hint=hint) from None
-    if not all(isinstance(one, str) and one for pair in found.items() for one in pair):
-        raise InvalidInput("columns must be names", hint=hint)
-    by_column = {column: field for field, column in found.items()}
+    found = fields_of(value, most=_MOST_COLUMNS)
+    if found is None:
+        raise InvalidInput("columns cannot be read", hint=hint)
+    if len(found) > _MOST_COLUMNS:
+        raise InvalidInput(f"columns are more than {_MOST_COLUMNS}", hint=hint)
+    by_column = {}
+    for pair in found.items():
+        field, column = map(text_of, pair)
+        if not field or not column:
+            raise InvalidInput("columns must be names", hint=hint)
+        by_column[column] = field
     if len(by_column) < len(found):
         raise InvalidInput("columns: two fields stand in one column", hint=hint)
     return by_column

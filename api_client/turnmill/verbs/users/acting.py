@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from turnmill.domain.auditing import Action
 from turnmill.domain.checks import check_name, storable
 from turnmill.domain.errors import InvalidInput, UserNotFound
+from turnmill.domain.plain import items_of, span_of, text_of
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.deletion_records import Erasure, ErasureReport, Hold
@@ -19,6 +19,7 @@ from turnmill.store.nouns.users import is_known
 from turnmill.streams.copies import Copies
 from turnmill.verbs import intake
 from turnmill.verbs.auditing import of_user
+from turnmill.verbs.batch_files.sources import path_of
 from turnmill.verbs.users.erasing import Erasing
 from turnmill.verbs.users.exporting import Exporting
 from turnmill.verbs.users.verifying import Verifying
@@ -70,12 +71,13 @@ def wanted(reason: object, grace: object) -> dict[str, Any]:
     """Return why and when somebody is to be erased; raises InvalidInput."""
     if grace is None:
         grace = timedelta(0)
-    if not isinstance(grace, timedelta) or not timedelta(0) <= grace <= _LONGEST_GRACE:
+    span = span_of(grace) if isinstance(grace, timedelta) else None
+    if span is None or not timedelta(0) <= span <= _LONGEST_GRACE:
         raise InvalidInput(
             f"grace must be a timedelta of up to {_LONGEST_GRACE.days} days",
             hint="timedelta(days=30), or None: at once",
         )
-    return {"reason": _words(reason, name="reason"), "grace": grace}
+    return {"reason": _words(reason, name="reason"), "grace": span}
 
 
 def erasure(user_id: object) -> Verb[ErasureReport]:
@@ -126,7 +128,8 @@ def holds(*, after: object, limit: object) -> Verb[list[Hold]]:
 
 def words_of(words: object) -> Sequence[str]:
     """Return what is to be looked for within texts; raises InvalidInput."""
-    given = words if isinstance(words, list | tuple) else [words]
+    listed = items_of(words, most=_MOST_WORDS) if isinstance(words, list | tuple) else None
+    given = [words] if listed is None else listed
     if len(given) > _MOST_WORDS:
         raise InvalidInput(f"more than {_MOST_WORDS} words", hint="look several times")
     found = [check_name(one, name="words") for one in given]
@@ -141,10 +144,8 @@ def hashes_in(path: object) -> Sequence[str]:
     """Read a file of erasures, one JSON object a line, or one document that lists them."""
     if path is None:
         return ()
-    if not isinstance(path, str | Path):
-        raise InvalidInput("path must be a path", hint="a file that `users erasures` has written")
     try:
-        with Path(path).open("rb") as file:
+        with path_of(path).open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError):
         raise InvalidInput(
@@ -165,14 +166,16 @@ def _hash_in(line: bytes, number: int) -> str:
 
 
 def _hash(value: object) -> str:
-    if isinstance(value, str) and len(value) == _HEX and not value.strip("0123456789abcdef"):
-        return str.__str__(value)
+    text = text_of(value) or ""
+    if len(text) == _HEX and not text.strip("0123456789abcdef"):
+        return text
     raise InvalidInput("a user's hash is 64 hexadecimal digits", hint="`turnmill users erasures`")
 
 
 def _words(value: object, *, name: str) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST_REASON:
+    text = text_of(value)
+    if text is None or len(text) > _LONGEST_REASON:
         raise InvalidInput(
             f"{name} must be a text of up to {_LONGEST_REASON} characters", hint=f"{name}='asked'"
         )
-    return storable(str.__str__(value))
+    return storable(text)

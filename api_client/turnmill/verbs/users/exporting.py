@@ -38,6 +38,7 @@ from turnmill.store.nouns.user_archive import (
 from turnmill.store.nouns.users import is_known
 from turnmill.store.rules.sealing import hashes_of_file
 from turnmill.store.vaults import KeyFetched, plain
+from turnmill.verbs.batch_files.sources import path_of
 from turnmill.verbs.users.readme import readme
 from turnmill.verbs.verb import Connection
 
@@ -275,9 +276,9 @@ def _hashed(file: IO[bytes]) -> tuple[int, str]:
 
 
 def _path(path: object) -> Path:
-    if not isinstance(path, str | Path) or not str(path):
+    if not isinstance(path, str | Path):
         raise InvalidInput("path must be a path", hint='"ada.zip"')
-    return Path(path)
+    return path_of(path)
 
 
 def _why(error: OSError | ValueError) -> str:
