@@ -95,7 +95,7 @@ def _refuse(call: Call, found: Found) -> None:
             "price_unknown",
             detail=f"no price is known of {call.claim.provider}/{call.request.model}",
             hint="name it in TURNMILL_PRICES of every worker, or remove the budget; then"
-            " `turnmill turns retry`",
+            " `turnmill turns retry`; what has a max_cost_usd of its own may be sent anew without",
         )
     if found is Found.EXCEEDED:
         raise exceeded()
@@ -106,7 +106,8 @@ def exceeded() -> Rejected:
     return Rejected(
         "budget_exceeded",
         hint="`turnmill budget ls` shows what is spent; raise a limit, or wait for the next"
-        " period, then `turnmill turns retry`",
+        " period, then `turnmill turns retry`; what has a max_cost_usd of its own is sent anew,"
+        " with more",
     )
 
 
