@@ -105,6 +105,7 @@ def slow(*arguments: object) -> ParameterSet:
     return pytest.param(*arguments, marks=pytest.mark.slow)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "variables", "config", "why"),
     [
@@ -173,6 +174,7 @@ def test_production_dials_no_broker_that_celery_was_told_behind_its_back(
     assert "unset CELERY_BROKER_URL" in done.stderr
 
 
+@pytest.mark.long
 def test_production_refuses_a_broker_that_evicts_and_doctor_says_so(
     home: Path, database_url: str, tmp_path: Path
 ) -> None:
@@ -200,6 +202,7 @@ def test_production_refuses_a_broker_that_evicts_and_doctor_says_so(
     assert [one["level"] for one in broker] == ["ok", "wrong"]
 
 
+@pytest.mark.long
 def test_a_flower_whose_port_is_taken_says_so_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -58,6 +58,7 @@ def test_the_example_is_failed_by_the_promise_that_it_breaks(installed: Path) ->
     assert "test_a_thread_that_is_kept_elsewhere_is_not_answered_without_its_history" in ran.stdout
 
 
+@pytest.mark.long
 def test_the_example_of_the_docs_keeps_every_promise_that_can_be_put_to_it(tmp_path: Path) -> None:
     code = DOCS.read_text(encoding="utf-8").partition('```python\n"""tests/test_contract.py"""')[2]
     (tmp_path / "project").mkdir()

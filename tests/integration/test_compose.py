@@ -247,6 +247,7 @@ print("PONG" if client.execute_command(*sys.argv[1:]) in (True, b"PONG") else "n
 """
 
 
+@pytest.mark.long
 def test_redis_asks_for_the_password_keeps_hints_and_never_evicts(machine: Machine) -> None:
     service, port = services(GIVEN)["redis"], ports.choose(0)
     program = binaries.find_valkey().path

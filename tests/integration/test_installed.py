@@ -67,6 +67,7 @@ def shop(env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Ce
     monkeypatch.delitem(sys.modules, SHOP, raising=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pool", [(), pytest.param(("-P", "threads"), marks=[pytest.mark.slow])])
 def test_a_worker_of_an_application_runs_its_tasks_as_they_were_and_turns_beside_them(
     pool: tuple[str, ...], shop: Celery, env: Mapping[str, str], tmp_path: Path
@@ -226,6 +227,7 @@ def test_a_detached_worker_says_in_its_log_why_it_does_not_run(
     assert told, log.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variables", "named"),
     [

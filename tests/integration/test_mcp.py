@@ -270,6 +270,7 @@ def test_a_session_that_its_server_has_forgotten_is_made_anew(
     assert [one["done"] for one in world.of(place.world)] == ["note"]
 
 
+@pytest.mark.long
 def test_a_server_that_never_answers_holds_up_no_turn_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ def is_of(turn: Turn, worker: str) -> bool:
     return turn.attempts()[-1].worker == worker
 
 
+@pytest.mark.long
 def test_a_worker_that_was_restarted_takes_turns_again(
     cluster: CeleryWorkerCluster, client: Client
 ) -> None:

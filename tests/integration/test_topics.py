@@ -33,6 +33,7 @@ def work(store: Database, url: str) -> Upkeep:
     return Upkeep(store, lambda _: MockProvider(), settings=Settings(database_url=url))
 
 
+@pytest.mark.long
 def test_the_job_finds_topics_in_a_process_of_its_own_and_the_client_shows_them(
     store: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_a_small_worker_answers_more_turns_than_it_has_slots(
         assert wait_until(lambda: count(database_url, "succeeded") == 100, timeout=SOON)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("concurrency", [2, pytest.param(20, marks=[pytest.mark.slow])])
 def test_bulk_turns_that_wait_leave_room_for_interactive_ones(
     concurrency: int, start: Start, database_url: str, broker_url: str

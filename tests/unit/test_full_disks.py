@@ -143,6 +143,7 @@ def test_a_program_for_whose_log_there_is_no_room_runs_without_one(
         logfile.open_for_child(tmp_path / "nowhere" / "worker1.log")
 
 
+@pytest.mark.long
 def test_up_says_when_the_disk_of_its_logs_is_full_and_when_it_is_not_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
