@@ -14,7 +14,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import chain, chord
 from celery.exceptions import TaskRevokedError
 
-from tests.integration.pool_worker import SOON, PoolWorker, Sent
+from tests.integration.pool_worker import SOON, PoolWorker, Sent, emptied
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
@@ -31,7 +31,7 @@ def worker(
     """One worker for all tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("pool")
     options = (f"--concurrency={SLOTS}", "--task-events")
-    with PoolWorker(request.param, valkey_server.url, folder, *options) as worker:
+    with PoolWorker(request.param, emptied(valkey_server.url), folder, *options) as worker:
         worker.listen()
         yield worker
 

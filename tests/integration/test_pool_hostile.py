@@ -10,7 +10,7 @@ from billiard.exceptions import TimeLimitExceeded
 from celery.exceptions import TaskRevokedError
 
 from tests.integration.pool_hostile import RAISED, STUBBORN
-from tests.integration.pool_worker import SOON, PoolWorker, Sent
+from tests.integration.pool_worker import SOON, PoolWorker, Sent, emptied
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
@@ -24,7 +24,9 @@ def worker(
     """One worker for all tests but those of its end: what one leaves broken fails the next."""
     folder = tmp_path_factory.mktemp("hostile")
     options = (f"--concurrency={SLOTS}",)
-    with PoolWorker("asyncio", valkey_server.url, folder, *options, tasks="pool_hostile") as worker:
+    with PoolWorker(
+        "asyncio", emptied(valkey_server.url), folder, *options, tasks="pool_hostile"
+    ) as worker:
         yield worker
 
 

@@ -12,7 +12,7 @@ from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 from pydantic import BaseModel, ValidationError
 
 from tests.integration import pool_app, pool_kinds
-from tests.integration.pool_worker import SOON, PoolWorker
+from tests.integration.pool_worker import SOON, PoolWorker, emptied
 from turnmill_worker.pool.async_task import AsyncTask
 from turnmill_worker.pool.task_pool import TaskPool
 from turnmill_worker.stack.process import wait_until
@@ -28,7 +28,7 @@ def worker(
     folder = tmp_path_factory.mktemp("kinds")
     options = ("--concurrency=4",)
     with PoolWorker(
-        request.param, valkey_server.url, folder, *options, tasks="pool_kinds"
+        request.param, emptied(valkey_server.url), folder, *options, tasks="pool_kinds"
     ) as worker:
         worker.notes.flushdb()
         yield worker
