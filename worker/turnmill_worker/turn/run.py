@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from turnmill.domain.errors import ProviderError, StoreError
 from turnmill.domain.ids import TurnId
@@ -26,8 +26,6 @@ from turnmill_worker.turn.steps import Asking
 from turnmill_worker.turn.written import tell
 
 logger = logging.getLogger("turnmill.turn")
-
-T = TypeVar("T")
 
 #: Turns of other users that one hint lets go first.
 _MOST_BEFORE = 10
