@@ -72,7 +72,6 @@ _BOUND = 60.0  #: seconds for one promise
 _LOOKS = 200  #: at work in the background
 
 S = TypeVar("S", bound="ProviderContract")
-T = TypeVar("T")
 
 
 def promise(test: Callable[[S, Rig], Awaitable[None]]) -> Callable[[S], None]:
