@@ -306,14 +306,15 @@ def _answered(calls: Sequence[tuple[ToolCall, str]], run: Sequence[Message]) -> 
             role = "user" if message.role == "tool" else message.role
             others.append(Message(role, [*_joined(parts)]))
     if calls:
-        yield Message("tool", [_output_of(call, new, outputs[call.id]) for call, new in calls])
+        yield Message("tool", [_output_of(new, outputs[call.id]) for call, new in calls])
     yield from others
 
 
-def _output_of(call: ToolCall, new: str, outputs: deque[ToolOutput]) -> ToolOutput:
+def _output_of(call_id: str, outputs: deque[ToolOutput]) -> ToolOutput:
+    """Return the next output of a call under its new id, or one that says there is none."""
     if outputs:
-        return replace(outputs.popleft(), call_id=new)
-    return ToolOutput(call_id=new, output=NO_OUTPUT, is_error=True)
+        return replace(outputs.popleft(), call_id=call_id)
+    return ToolOutput(call_id=call_id, output=NO_OUTPUT, is_error=True)
 
 
 def _as_words(part: Part) -> Part:
