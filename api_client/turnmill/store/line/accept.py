@@ -16,7 +16,8 @@ def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Accepted:
 
     In a transaction of the caller's, nothing counts before the caller commits. Raises
     SessionNotFound, SessionArchived, or IdempotencyConflict when the key stands for other content;
-    after an error nothing was written. What says how it is to be answered needs a transaction.
+    after an error nothing was written. A turn with `reply_as` takes two statements: give it
+    a transaction.
     """
     written = engine_of(conn).accept(conn, session_id, turn)
     made = accepted(conn, session_id, turn, written)
