@@ -145,6 +145,10 @@ SERVERS: Mapping[str, Case] = {
         role(_USE, _WORK, "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA turnmill FROM PUBLIC"),
         *("schema", "privilege", "turnmill migrate --runtime-role", 12),
     ),
+    "no sequences": Case(
+        role(_USE, _WORK, "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA turnmill TO doctors_role"),
+        *("schema", "privilege", "turnmill migrate --runtime-role", 12),
+    ),
     "hidden rows": Case(
         role(_USE, _WORK, "ALTER TABLE turnmill.turns ENABLE ROW LEVEL SECURITY"),
         *("schema", "row_security", "DISABLE ROW LEVEL SECURITY", 12),
