@@ -44,11 +44,17 @@ _LOCK = 7_211_884_301  # any number: two `migrate` at once take turns
 #: A lock that is not had by then is asked for again later: behind a waiting ALTER TABLE everybody
 #: else waits too.
 _SHORT_WAITS = {"lock_timeout": "2s"}
+#: What a database or a role may have set, from Postgres 17 on: no step is cut off by it.
+_NO_END = {"transaction_timeout": "0"}
 _NO_BOUNDS = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    **_NO_END,
 }
+_SET = """
+SELECT set_config(name, %(value)s, %(within)s) FROM pg_settings WHERE name = %(name)s
+"""
 _TRIES = 30
 _PAUSE_SECONDS = 1.0
 
@@ -212,7 +218,7 @@ def _migrating(database: Database) -> Iterator[tuple[Connection, Moved | None]]:
     schema = database.schema
     assert schema is not None
     with _alone(database), database.engine.connect() as conn:
-        event.listen(conn, "begin", _setting({"statement_timeout": "0", **_SHORT_WAITS}))
+        event.listen(conn, "begin", _setting({"statement_timeout": "0", **_NO_END, **_SHORT_WAITS}))
         try:
             moved = _patiently(conn, lambda: _enter(conn, schema))
             event.listen(conn, "begin", _setting({"search_path": f'"{schema}"'}))
@@ -249,7 +255,7 @@ def _setting(settings: Mapping[str, str]) -> Callable[[Connection], None]:
             )
         for name, value in settings.items():
             given = {"name": name, "value": value, "within": within}
-            execute(conn, "SELECT set_config(%(name)s, %(value)s, %(within)s)", given)
+            execute(conn, _SET, given)
 
     return begin
 
