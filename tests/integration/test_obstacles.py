@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tests.waiting import wait_until
 from turnmill.store.database import Database
 from turnmill_worker.process.dispatcher import Dispatcher
+from turnmill_worker.stack.process import wait_until
 
 ROLE, OTHERS = "stopped", "pg_stat_activity WHERE usename = 'stopped'"
 GRANT = f"GRANT USAGE ON SCHEMA turnmill TO {ROLE}"
