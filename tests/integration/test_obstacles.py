@@ -1,4 +1,4 @@
-"""A worker whose database lets it do nothing knows why, in the word that doctor has for it."""
+"""What a worker and its database know of each other: why nothing can be done, and who is there."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -7,8 +7,11 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from turnmill.listening.thread import listen
 from turnmill.store.database import Database
-from turnmill_worker.process.dispatcher import Dispatcher
+from turnmill.store.upkeep.vitals import listening_workers
+from turnmill.wire import SETTLED_CHANNEL
+from turnmill_worker.process.dispatcher import Dispatcher, Reactions
 from turnmill_worker.stack.process import wait_until
 
 ROLE, OTHERS = "stopped", "pg_stat_activity WHERE usename = 'stopped'"
@@ -61,3 +64,27 @@ def test_why_a_database_lets_a_worker_do_nothing_is_known_until_it_does(
     finally:
         dispatcher.stop()
         database.close()
+
+
+@pytest.mark.parametrize("reactions", [Reactions(), Reactions(on_ended=lambda: None)])
+def test_who_listens_to_the_database_is_known_there_until_it_ends(
+    database_url: str, reactions: Reactions
+) -> None:
+    database = Database(database_url)
+
+    def listening() -> int:
+        with database.begin() as conn:
+            return listening_workers(conn)
+
+    with listen(database, [SETTLED_CHANNEL]):  # who waits for a reply is no worker
+        assert listening() == 0
+    worker = Dispatcher(
+        database, lease=timedelta(seconds=15), tell=lambda _: None, reactions=reactions
+    )
+    worker.start()
+    try:
+        assert wait_until(lambda: listening() == 1, timeout=timedelta(seconds=20))
+    finally:
+        worker.stop()
+    assert wait_until(lambda: listening() == 0, timeout=timedelta(seconds=20))
+    database.close()

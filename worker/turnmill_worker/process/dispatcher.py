@@ -77,9 +77,9 @@ class Dispatcher:
         self._lease = lease
         self._tell = tell
         self._reactions = reactions
-        self._channels = [WAKE_CHANNEL, CANCEL_CHANNEL, ACCOUNTS_CHANNEL]
-        if reactions.on_ended is not None:
-            self._channels.append(SETTLED_CHANNEL)
+        # By the last one it is known that a worker listens: clients listen to settled ones, too.
+        ended = [] if reactions.on_ended is None else [SETTLED_CHANNEL]
+        self._channels = [WAKE_CHANNEL, CANCEL_CHANNEL, *ended, ACCOUNTS_CHANNEL]
         self._stopped = threading.Event()
         self._draining = threading.Event()
         self._threads = [
