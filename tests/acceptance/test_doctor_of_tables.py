@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 from celery.app.control import Control
 
-from tests.acceptance.examining import Place, examined, wrong
+from tests.acceptance.examining import SECRET, Place, examined, wrong
+from tests.acceptance.terminal import Terminal
 from turnmill.store.database import Database
 from turnmill.store.schema.revision import VERSION_TABLE
 from turnmill.store.upkeep.structure import damages, expected
@@ -104,6 +105,22 @@ def test_what_was_done_to_the_tables_has_its_cause_and_its_remedy(
     assert what in found["what"]
     assert fix in found["fix"]
     assert said.code == 12
+
+
+def test_who_may_not_migrate_is_told_whose_the_tables_are(place: Place, tmp_path: Path) -> None:
+    place.sql(f"CREATE ROLE doctors_role LOGIN PASSWORD '{SECRET}'")
+    place.undo.callback(place.sql, "DROP OWNED BY doctors_role", "DROP ROLE doctors_role")
+    parts = urlsplit(place.database_url)
+    owner, where = parts.username, parts.netloc.rpartition("@")[2]
+    his = parts._replace(netloc=f"doctors_role:{SECRET}@{where}").geturl()
+    environment = place.environment | {"TURNMILL_OWNER_URL": his}
+    for arguments in (["migrate"], ["migrate", "--runtime-role", "doctors_role"]):
+        said = Terminal(tmp_path, environment).run(*arguments)
+        assert said.code != 0 and SECRET not in said.err
+        assert f"the tables belong to {owner}, and this is doctors_role" in said.err
+        assert "turnmill roles" in said.err
+        place.sql("GRANT USAGE ON SCHEMA turnmill TO doctors_role")
+        place.sql("GRANT SELECT ON ALL TABLES IN SCHEMA turnmill TO doctors_role")
 
 
 def test_what_migrations_make_is_what_is_looked_for(place: Place) -> None:
