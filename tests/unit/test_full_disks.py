@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from turnmill import alive
 from turnmill.alive import State
-from turnmill.cli.commands import health
+from turnmill.cli.commands import beat, health
 from turnmill_worker.celery.beat import TellingScheduler
 from turnmill_worker.stack import fleet, logfile
 from turnmill_worker.stack.fleet import Fleet
@@ -85,19 +85,79 @@ def test_who_lives_says_so_where_there_is_no_room_for_another_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_who_has_never_said_anything_is_told_why_he_cannot(
+@pytest.mark.parametrize("state", State)
+def test_who_begins_where_there_is_no_room_says_it_in_a_name_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    path = tmp_path / "worker-1.json"
+    one = alive.sign("worker", every=2.0, state=state, says="consuming")
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", no_room)
+        for _ in range(2):
+            alive.write(path, one)
+            found = alive.read(path)
+            assert found is not None
+            assert (found.program, found.pid, found.born) == (one.program, one.pid, one.born)
+            assert (found.state, found.says) == (state, "its disk is full")
+            assert found.is_running and not found.silent_for
+            assert [*tmp_path.iterdir()] == [path]
+    alive.write(path, one)
+    assert alive.read(path) == one and not path.is_symlink()
+
+
+def test_what_it_says_in_a_name_is_never_longer_than_a_disk_keeps_without_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "write_bytes", no_room)
+    path = tmp_path / "worker-1.json"
+    numbers = {"pid": 4_194_304, "born": "9" * 11, "at": 999_999_999.9, "every": 10.0}
+    long = alive.Sign(program="worker", state=State.STOPPING, says="x" * 99, **numbers)  # type: ignore[arg-type]
+    alive.write(path, long)
+    assert len(os.readlink(path)) <= 59
+
+
+@pytest.mark.parametrize(
+    "says", ["turnmill", "another worker 1 - 1 1 ready", "/etc/passwd", "a " * 7]
+)
+def test_a_name_that_is_no_sign_of_ours_says_nothing(tmp_path: Path, says: str) -> None:
+    path = tmp_path / "worker-1.json"
+    path.symlink_to(says)
+    assert alive.signs(tmp_path, "worker") == []
+    assert alive.read(path) is None
+
+
+@pytest.mark.parametrize("program", ["worker", "beat"])
+def test_a_probe_finds_who_began_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setenv("TURNMILL_HOME", str(tmp_path))
+    monkeypatch.setattr(Path, "write_bytes", no_room)
+    alive.make_room(tmp_path, program)
+    one = alive.sign(program, every=2.0, state=State.READY)
+    alive.write(alive.place_of(tmp_path, program, one.pid), one)
+    done = CliRunner().invoke(health.command, [program])
+    assert (done.exit_code, done.output) == (
+        0,
+        f"{program} {one.pid}: ready: its disk is full\n",
+    )
+
+
+def test_who_can_say_nothing_at_all_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "write_bytes", no_room)
+    monkeypatch.setattr(Path, "symlink_to", no_room)
     with pytest.raises(OSError, match="No space left"):
         alive.write(tmp_path / "worker-1.json", alive.sign("worker", every=2.0, state=State.READY))
 
 
-def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TellingScheduler:
+def scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, schedule: Path | None = None
+) -> TellingScheduler:
     monkeypatch.setenv("TURNMILL_HOME", str(tmp_path))
     app = Celery("test", broker="memory://", set_as_current=False)
     app.conf.beat_schedule = {"job": {"task": "job", "schedule": 60.0}}
-    return TellingScheduler(app=app, schedule_filename=str(tmp_path / "schedule"))
+    return TellingScheduler(app=app, schedule_filename=str(schedule or tmp_path / "schedule"))
 
 
 def test_a_beat_that_cannot_note_what_it_has_sent_begins_all_the_same(
@@ -111,6 +171,26 @@ def test_a_beat_that_cannot_note_what_it_has_sent_begins_all_the_same(
         f"when jobs were sent cannot be noted in {tmp_path / 'schedule'}: No space left on device;"
         " a beat that starts anew sends them again, and each runs once for its time"
     ]
+    found.close()
+
+
+def test_a_beat_begins_where_there_is_no_room_for_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(beat, "become", lambda _, arguments, **__: begun.extend(arguments))
+    monkeypatch.setenv("TURNMILL_HOME", str(tmp_path))
+    monkeypatch.setenv("TURNMILL_BROKER_URL", "redis://127.0.0.1/0")
+    with monkeypatch.context() as full:
+        full.setattr(Path, "mkdir", no_room)
+        done = CliRunner().invoke(beat.command, [], standalone_mode=False)
+        assert done.exception is None
+        noted = tmp_path / "beat" / "schedule-of-beat"
+        assert begun[0] == f"--schedule={noted}"
+        with caplog.at_level(logging.WARNING, "turnmill.beat"):
+            found = scheduler(tmp_path, monkeypatch, schedule=noted)
+    assert "job" in found.schedule
+    assert [one.levelname for one in caplog.records if one.name == "turnmill.beat"] == ["WARNING"]
     found.close()
 
 

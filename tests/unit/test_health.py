@@ -16,6 +16,8 @@ from turnmill import alive
 from turnmill.alive import Sign, State
 from turnmill.cli.commands.health import command
 from turnmill.ownership import doubt_about
+from turnmill.settings import Settings
+from turnmill_worker.process.alive import Alive
 
 NOBODY = 2**22 + 1  #: no process has a number like this
 
@@ -150,3 +152,20 @@ def test_asking_loads_neither_celery_nor_a_client_of_any_server(home: Path) -> N
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
     heavy = {"celery", "kombu", "sqlalchemy", "psycopg", "redis", "rich", "asyncio", "ssl"}
     assert not heavy & loaded
+
+
+def test_a_worker_that_starts_says_again_and_again_whether_it_is_ready_and_then_now_and_then(
+    home: Path,
+) -> None:
+    pauses: list[float] = []
+
+    class Loop:
+        def call_later(self, pause: float, *_: object) -> None:
+            pauses.append(pause)
+
+    states = iter([State.STARTING, State.READY, State.WAITING])
+    noting = Alive(Settings(home=home), lambda: (next(states), "so"))
+    for expected in (State.STARTING, State.READY, State.WAITING):
+        noting.start(Loop())  # type: ignore[arg-type]
+        assert [one.state for one in alive.signs(home, "worker")] == [expected]
+    assert pauses == [0.1, 2.0, 2.0]

@@ -1,5 +1,6 @@
 """How many requests go to which webhook at once: those that hang have half of the places."""
 
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from hypothesis import given
@@ -10,6 +11,10 @@ from turnmill_worker.webhooks.sharing import AT_ONCE, Sharing
 
 GOOD, BAD = Sent(ok=True, status=204, took_ms=5), Sent(ok=False, error_code="timeout")
 SLOW = Sent(ok=True, status=204, took_ms=5_000)
+
+
+BUSY = Sent(ok=False, status=429, error_code="http_429", wait=timedelta(seconds=30))
+CLOSED = Sent(ok=False, status=503, error_code="http_503", wait=timedelta(hours=9))
 
 
 def taken(sharing: Sharing, hook: UUID, sent: Sent | None) -> None:
@@ -50,6 +55,27 @@ def test_those_that_are_slow_or_unheard_of_share_half_of_the_places() -> None:
     assert sharing.room(AT_ONCE - 16).most_of_others == 0
     taken(sharing, slow, GOOD)  # it has become quick: its places are not the others' any more
     assert sharing.room(AT_ONCE - 16).most_of_others == 8
+
+
+def test_one_that_asks_for_a_pause_is_asked_again_when_it_is_over_or_after_a_minute() -> None:
+    passed = [0.0]
+    sharing = Sharing(lambda: passed[-1])
+    busy, closed, other = uuid4(), uuid4(), uuid4()
+    taken(sharing, busy, BUSY)
+    taken(sharing, closed, CLOSED)
+    seen = []
+    for moment in (1.0, 29.0, 31.0, 59.0, 61.0):
+        passed.append(moment)
+        room = sharing.room(AT_ONCE)
+        seen.append((room.to(busy), room.to(closed), room.to(other)))
+    assert seen == [(0, 0, 1), (0, 0, 1), (1, 0, 1), (1, 0, 1), (1, 1, 1)]
+
+
+def test_one_that_asked_for_a_pause_and_takes_something_is_sent_more() -> None:
+    sharing, hook = Sharing(lambda: 0.0), uuid4()
+    for sent in (BUSY, GOOD):
+        taken(sharing, hook, sent)
+    assert sharing.room(AT_ONCE).to(hook) == 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([GOOD, BAD, SLOW, None]))))

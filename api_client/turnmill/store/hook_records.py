@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -105,3 +105,4 @@ class Sent:
     error_code: str | None = None
     took_ms: int = 0
     gone: bool = False  #: the address says that it wants no more
+    wait: timedelta | None = None  #: the address asks not to be tried before

@@ -53,6 +53,7 @@ class TellingScheduler(PersistentScheduler):
         """Raise OSError where it has no room: Celery would take its file for a broken one."""
         tried = Path(f"{self.schedule_filename}.tried")
         try:
+            tried.parent.mkdir(mode=0o700, exist_ok=True)
             tried.write_bytes(bytes(_ROOM))
         finally:
             with suppress(OSError):

@@ -14,6 +14,8 @@ from turnmill.settings import Settings
 logger = logging.getLogger("turnmill.alive")
 
 _EVERY_SECONDS = 2.0
+#: While it starts: probes, and whoever has seen that it is ready, wait for the end of that.
+_SOON_SECONDS = 0.1
 
 
 class Noting:
@@ -61,8 +63,10 @@ class Alive:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Say it now, and again and again."""
-        self._noting.note(*self._doing())
-        self._timer = loop.call_later(_EVERY_SECONDS, self.start, loop)
+        state, says = self._doing()
+        self._noting.note(state, says)
+        pause = _SOON_SECONDS if state is State.STARTING else _EVERY_SECONDS
+        self._timer = loop.call_later(pause, self.start, loop)
 
     def stop(self) -> None:
         """Say it no more."""

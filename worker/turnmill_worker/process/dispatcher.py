@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from turnmill.domain.errors import SessionBusy, TurnmillError
+from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.listening.notices import Notice, turns_on
 from turnmill.listening.thread import SLICE_SECONDS, Listener, Untold, listen
@@ -77,9 +77,9 @@ class Dispatcher:
         self._lease = lease
         self._tell = tell
         self._reactions = reactions
-        self._channels = [WAKE_CHANNEL, CANCEL_CHANNEL, ACCOUNTS_CHANNEL]
-        if reactions.on_ended is not None:
-            self._channels.append(SETTLED_CHANNEL)
+        # By the last one it is known that a worker listens: clients listen to settled ones, too.
+        ended = [] if reactions.on_ended is None else [SETTLED_CHANNEL]
+        self._channels = [WAKE_CHANNEL, CANCEL_CHANNEL, *ended, ACCOUNTS_CHANNEL]
         self._stopped = threading.Event()
         self._draining = threading.Event()
         self._threads = [
@@ -89,6 +89,7 @@ class Dispatcher:
         self._failures = 0
         self.ticks = 0
         self.looked_at: float | None = None  #: when the database last answered; None: not yet
+        self.obstacle = ""  #: why it did not when it was asked last, in a word
 
     def start(self) -> None:
         """Start the threads."""
@@ -122,7 +123,7 @@ class Dispatcher:
         if not self._draining.is_set():
             self._say(News(heads=heads, due=due), doubtful=doubtful, kept=found.kept)
         self.ticks += 1
-        self.looked_at = time.monotonic()
+        self.looked_at, self.obstacle = time.monotonic(), ""
 
     def _catch_up(self, found: Overdue) -> list[Head]:
         """Do what has had its time, and return the heads that are due by it."""
@@ -190,6 +191,8 @@ class Dispatcher:
             try:
                 work()
             except TurnmillError as error:
+                if work == self._look:
+                    self.obstacle = _word_of(error)
                 logger.warning("dispatcher: %s [%s]; trying again", error, error.code)
             except Exception as error:  # noqa: BLE001
                 # The edge of a thread: without it, nothing lost would be found again.
@@ -228,6 +231,12 @@ class Dispatcher:
             on_ended()
         if woken and not self._draining.is_set():
             self._tell(News(woken=woken))
+
+
+def _word_of(error: TurnmillError) -> str:
+    """Return what doctor calls it, too; empty where the database is away, and that is all."""
+    reason = error.reason if isinstance(error, StoreError) else ""
+    return reason or ("" if type(error) is StoreUnavailable else error.code)
 
 
 def _open(waiting: Sequence[Backlog], pauses: Pauses) -> list[Backlog]:

@@ -66,6 +66,11 @@ class Dispatching:
         """When the database last said what is due; None: not yet."""
         return self._dispatcher.looked_at
 
+    @property
+    def obstacle(self) -> str:
+        """Why it did not say so when it was asked last, in a word; empty where nobody knows."""
+        return self._dispatcher.obstacle
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start, on the loop's thread."""
         self._polling = loop.create_task(self._poller.run())

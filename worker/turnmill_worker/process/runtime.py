@@ -240,13 +240,15 @@ class Runtime:
     def _doing(self) -> tuple[State, str]:
         """Return how this worker does, for whoever asks about its health."""
         looked_at = None if self._dispatching is None else self._dispatching.looked_at
+        obstacle = "" if self._dispatching is None else self._dispatching.obstacle
+        unusable = f"the database cannot be used: {obstacle}" if obstacle else ""
         now = time.monotonic()
         if self.draining.is_set():
             return State.STOPPING, f"{len(self.in_hand)} turns in hand"
         if looked_at is None:
-            return State.STARTING, "the database has not answered yet"
+            return State.STARTING, unusable or "the database has not answered yet"
         if now - looked_at > _ANSWERS_WITHIN.total_seconds():
-            return State.WAITING, "the database does not answer"
+            return State.WAITING, unusable or "the database does not answer"
         if self._connected is not None and self._connected():
             return State.READY, "consuming"
         if now < self._connects_until:

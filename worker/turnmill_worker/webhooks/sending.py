@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from turnmill_worker.http1.connection import Connection
 from turnmill_worker.http1.failures import Failure
 from turnmill_worker.http1.opening import on_socket
 from turnmill_worker.http1.reading import Bounds
+from turnmill_worker.providers.failures import retry_after
 from turnmill_worker.webhooks.names import Names
 from turnmill_worker.webhooks.signing import Signed
 
@@ -37,10 +39,10 @@ async def send(url: str, request: Signed, names: Names, *, timeout: float = TIME
     redirect is followed: where it points to, nobody has asked for.
     """
     began = time.monotonic()
-    status, code = None, None
+    status, code, wait = None, None, None
     try:
         async with asyncio.timeout(timeout):
-            status = await _posted(target_of(url), request, names, timeout=timeout)
+            status, wait = await _posted(target_of(url), request, names, timeout=timeout)
     except TimeoutError:
         code = "timeout"
     except (AddressRefused, NotReached) as error:
@@ -53,10 +55,15 @@ async def send(url: str, request: Signed, names: Names, *, timeout: float = TIME
     if status is not None and not ok:
         code = f"http_{status}"
     took = int((time.monotonic() - began) * 1000)
-    return Sent(ok=ok, status=status, error_code=code, took_ms=took, gone=status == _GONE)
+    return Sent(
+        ok=ok, status=status, error_code=code, took_ms=took, gone=status == _GONE, wait=wait
+    )
 
 
-async def _posted(target: Target, request: Signed, names: Names, *, timeout: float) -> int:
+async def _posted(
+    target: Target, request: Signed, names: Names, *, timeout: float
+) -> tuple[int, timedelta | None]:
+    """Return the status, and for how long the address asks not to be tried."""
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout
     addresses = await names.addresses_of(target)
@@ -68,7 +75,7 @@ async def _posted(target: Target, request: Signed, names: Names, *, timeout: flo
             silence=timeout,
             deadline=until,
         ) as answer:
-            return answer.status
+            return answer.status, retry_after(answer.headers, now=datetime.now(UTC))
     finally:
         connection.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def command(ctx: click.Context, *, schedule: str | None) -> None:
     # What stands in the schedule is unpickled: whoever wrote it would run code here.
     if schedule is None:
         folder = settings.home / "beat"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(folder)
         _refuse_another(settings.home, folder)
         # Not the file of a beat that `turnmill up` runs: two must not write one file.
         schedule = str(folder / "schedule-of-beat")
@@ -48,6 +49,15 @@ def command(ctx: click.Context, *, schedule: str | None) -> None:
     os.umask(0o077)
     ours = [f"--schedule={schedule}", "--loglevel=INFO"]
     become("beat", passed_on(ctx, *ours), settings=settings, environ={})
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        # A full disk has no room for a folder either: beat says so, and goes on in memory.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _refuse_another(*paths: Path) -> None:

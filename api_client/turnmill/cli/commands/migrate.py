@@ -74,33 +74,32 @@ def command(
     settings = settings_of_home()
     urls = role_urls_of_home(settings)
     url, schema = urls.owner or settings.database_url, settings.schema
-    before = revision_of(url, schema=schema)
-    if downgrade is not None:
-        if not yes:
-            confirm(_what_goes(before, downgrade, migrate.most_rows(url, schema=schema)), yes=yes)
-        with working("the schema is taken back"):
-            migrate.downgrade(url, downgrade, schema=schema)
-    else:
-        with working("the schema is brought to this version"):
-            done = migrate.upgrade(
-                url, revision, schema=schema, finish=finish, pooled_roles=pooled_roles
-            )
-        before = done.before
-        if not as_json:
-            _tell(done, schema)
-        named = {
-            "runtime": (runtime_role, settings.database_url),
-            "viewer": (viewer_role, urls.viewer),
-            "producer": (producer_role, urls.producer),
-            "auditor": (auditor_role, urls.auditor),
-            "analyst": (analyst_role, urls.analyst),
-        }
-        roles = {
-            name: role or (_role_of(of) if urls.owner else None)
-            for name, (role, of) in named.items()
-        }
-        if any(roles.values()):
-            migrate.grant(url, schema=schema, **roles)
+    with migrate.whose(url, schema=schema):
+        before = revision_of(url, schema=schema)
+        if downgrade is not None:
+            if not yes:
+                confirm(
+                    _what_goes(before, downgrade, migrate.most_rows(url, schema=schema)), yes=yes
+                )
+            with working("the schema is taken back"):
+                migrate.downgrade(url, downgrade, schema=schema)
+        else:
+            with working("the schema is brought to this version"):
+                done = migrate.upgrade(
+                    url, revision, schema=schema, finish=finish, pooled_roles=pooled_roles
+                )
+            before = done.before
+            if not as_json:
+                _tell(done, schema)
+            named = {
+                "runtime": (runtime_role, settings.database_url),
+                "viewer": (viewer_role, urls.viewer),
+                "producer": (producer_role, urls.producer),
+                "auditor": (auditor_role, urls.auditor),
+                "analyst": (analyst_role, urls.analyst),
+            }
+            by_url = bool(urls.owner)
+            _let_in(url, schema, {name: _role(*of, by_url=by_url) for name, of in named.items()})
     _report(url, schema, before=before, as_json=as_json)
 
 
@@ -140,6 +139,17 @@ def _what_goes(before: str | None, to: str, rows: Mapping[str, int]) -> str:
     held = ", ".join(f"{count:,} {table}" for table, count in rows.items())
     lost = "all tables go" if to == "base" else f"what is held since {to} goes"
     return f"Go back from revision {before} to {to}? For good {lost}; there are now {held}."
+
+
+def _let_in(url: str, schema: str, roles: dict[str, str | None]) -> None:
+    from turnmill.store.schema import migrate
+
+    if any(roles.values()):
+        migrate.grant(url, schema=schema, **roles)
+
+
+def _role(role: str | None, url: str, *, by_url: bool) -> str | None:
+    return role or (_role_of(url) if by_url else None)
 
 
 def _role_of(url: str) -> str | None:

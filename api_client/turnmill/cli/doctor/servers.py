@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from turnmill.variables import slips
 if TYPE_CHECKING:
     from turnmill.store.capabilities import Vitals
     from turnmill.store.database import Database
+    from turnmill.store.upkeep.structure import Damage
 
 #: Beyond this the times in rows and in logs no longer go together.
 _WORST_SKEW = timedelta(seconds=2)
@@ -86,6 +88,7 @@ def check_schema(examination: Examination) -> Findings:
     """Whether the migrations have been run."""
     from turnmill.store.schema import revision
     from turnmill.store.upkeep.privileges import hiding_tables, is_superuser, missing_privileges
+    from turnmill.store.upkeep.structure import damages
 
     if examination.database is None:
         yield skipped(_UNREACHABLE)
@@ -97,6 +100,8 @@ def check_schema(examination: Examination) -> Findings:
             revision.require_current(conn, schema=schema)
             lacking, may_all = missing_privileges(conn, schema), is_superuser(conn)
             hiding = hiding_tables(conn, schema)
+            # Of the code's own revision alone is known what stands there.
+            damaged = [*damages(conn, schema)] if found == revision.HEAD else []
     except (AccessDenied, SchemaOutOfDate) as error:
         yield _unusable(examination.database, error)
         _give_up(examination)
@@ -104,9 +109,19 @@ def check_schema(examination: Examination) -> Findings:
     yield ok(f"revision {found}" + (f", schema {schema}" if schema else ""))
     yield from _finish(found)
     yield from _of_the_role(lacking, may_all=may_all, profile=examination.settings.profile)
+    yield from _damaged(damaged)
     if hiding:
         yield _hidden(hiding)
         _give_up(examination)  # whatever is looked at would look broken
+
+
+def _damaged(found: Sequence[Damage]) -> Findings:
+    """Yield what somebody has changed, some of each kind."""
+    told: Counter[str] = Counter()
+    for one in found:
+        told[one.code] += 1
+        if told[one.code] <= _MOST_VIOLATIONS:
+            yield wrong(one.what, one.fix, code=one.code)
 
 
 def _of_the_role(lacking: Sequence[str], *, may_all: bool, profile: Profile) -> Findings:

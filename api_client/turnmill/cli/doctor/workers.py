@@ -53,14 +53,28 @@ def check_workers(examination: Examination) -> Findings:
         return
     examination.workers = workers
     if not workers:
-        yield wrong(
-            "no worker answers: turns are accepted and wait", "turnmill worker", code="none"
-        )
+        yield _nobody(examination)
         return
     yield ok(f"{count(len(workers), 'worker')}: {', '.join(one.name for one in workers)}")
     yield from _versions(workers)
     yield from _lanes(workers)
     yield from (_short_of_files(one) for one in workers if _is_short_of_files(one))
+
+
+def _nobody(examination: Examination) -> Finding:
+    from turnmill.store.upkeep.vitals import listening_workers
+
+    if examination.database is not None:
+        with examination.database.begin() as conn:
+            listening = listening_workers(conn)
+        if listening:
+            return wrong(
+                f"no worker answers through this broker, and {count(listening, 'worker')} of this"
+                " database run: turns go on, a second later",
+                "is the TURNMILL_BROKER_URL of workers, beat and clients the same?",
+                code="another_broker",
+            )
+    return wrong("no worker answers: turns are accepted and wait", "turnmill worker", code="none")
 
 
 def _standing_still(home: Path) -> Findings:

@@ -37,6 +37,9 @@ PAUSES = tuple(
     timedelta(seconds=one) for one in (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800)
 )
 
+#: An address that asks for a longer pause than ours is tried again after this at the latest.
+LONGEST_WAIT = timedelta(hours=1)
+
 
 def is_any(conn: Connection) -> bool:
     """Tell whether there is a webhook."""
@@ -201,7 +204,8 @@ def settle(conn: Connection, one: ToSend, sent: Sent) -> bool:
         state = DeliveryState.DELIVERED if sent.ok else DeliveryState.PARKED
         values |= {"state": state.value, "due_at": None, "ended_at": db_now()}
     else:
-        values["due_at"] = db_after(PAUSES[one.tries - 1].total_seconds())
+        asked = min(sent.wait or timedelta(0), LONGEST_WAIT)
+        values["due_at"] = db_after(max(PAUSES[one.tries - 1], asked).total_seconds())
     mine = update(deliveries).where(deliveries.c.id == one.id, deliveries.c.fence == one.fence)
     if conn.execute(mine.values(values)).rowcount == 0:
         return False

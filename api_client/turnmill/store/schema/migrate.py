@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, event, inspect, text
 
-from turnmill.domain.errors import InvalidInput, SessionBusy, UnsupportedByStore
+from turnmill.domain.errors import AccessDenied, InvalidInput, SessionBusy, UnsupportedByStore
 from turnmill.store.capabilities import Capability, require
 from turnmill.store.database import Database
 from turnmill.store.dialing import is_pooled
@@ -44,11 +44,22 @@ _LOCK = 7_211_884_301  # any number: two `migrate` at once take turns
 #: A lock that is not had by then is asked for again later: behind a waiting ALTER TABLE everybody
 #: else waits too.
 _SHORT_WAITS = {"lock_timeout": "2s"}
+#: What a database or a role may have set, from Postgres 17 on: no step is cut off by it.
+_NO_END = {"transaction_timeout": "0"}
 _NO_BOUNDS = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    **_NO_END,
 }
+_SET = """
+SELECT set_config(name, %(value)s, %(within)s) FROM pg_settings WHERE name = %(name)s
+"""
+_OWNERS = """
+SELECT pg_get_userbyid(c.relowner), current_user FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s
+"""
 _TRIES = 30
 _PAUSE_SECONDS = 1.0
 
@@ -153,6 +164,37 @@ def downgrade(database_url: str, revision: str, *, schema: str = SCHEMA) -> None
         database.close()
 
 
+@contextmanager
+def whose(database_url: str, *, schema: str = SCHEMA) -> Iterator[None]:
+    """Say whose the tables are, where the role may not change them: a dump may have moved them."""
+    try:
+        yield
+    except AccessDenied:
+        owners = _owners(database_url, schema)
+        if owners is None or owners[0] == owners[1]:
+            raise
+        raise AccessDenied(
+            f"the tables belong to {owners[0]}, and this is {owners[1]}",
+            hint="migrate as their owner (TURNMILL_OWNER_URL), or let `turnmill roles` hand them"
+            " over, as after a pg_restore that was run as somebody else",
+        ) from None
+
+
+def _owners(database_url: str, schema: str) -> tuple[str, str] | None:
+    """Return whose the tables are, and who asks; None where there are none, or nobody is let in."""
+    database = Database(database_url, schema=schema, pool_size=1, overflow=0)
+    try:
+        if not database.is_postgres:
+            return None
+        with database.begin() as conn:
+            row = execute(conn, _OWNERS, {"schema": schema, "table": VERSION_TABLE}).one_or_none()
+            return None if row is None else (row[0], row[1])
+    except AccessDenied:
+        return None
+    finally:
+        database.close()
+
+
 def refuse_unknown_revision(revision: str) -> None:
     """Raise InvalidInput unless this version knows the revision, by the whole of its name."""
     if revision in ("head", "base"):
@@ -212,7 +254,7 @@ def _migrating(database: Database) -> Iterator[tuple[Connection, Moved | None]]:
     schema = database.schema
     assert schema is not None
     with _alone(database), database.engine.connect() as conn:
-        event.listen(conn, "begin", _setting({"statement_timeout": "0", **_SHORT_WAITS}))
+        event.listen(conn, "begin", _setting({"statement_timeout": "0", **_NO_END, **_SHORT_WAITS}))
         try:
             moved = _patiently(conn, lambda: _enter(conn, schema))
             event.listen(conn, "begin", _setting({"search_path": f'"{schema}"'}))
@@ -249,7 +291,7 @@ def _setting(settings: Mapping[str, str]) -> Callable[[Connection], None]:
             )
         for name, value in settings.items():
             given = {"name": name, "value": value, "within": within}
-            execute(conn, "SELECT set_config(%(name)s, %(value)s, %(within)s)", given)
+            execute(conn, _SET, given)
 
     return begin
 

@@ -27,7 +27,8 @@ from turnmill.store.schema_name import SCHEMA
 #: What the viewer may ask for: dispatchers do it, should the turn allow it. And one bit of what it
 #: does not see.
 ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry", "falls_back")
-_OWNED = (
+#: Those of the schema, which a migration made; those of triggers, too.
+FUNCTIONS = (
     *(*ASKED_BY_VIEWERS, *RUN_BY_RUNTIME, "audit_keep", "audit_keep_whole"),
     *("refuse_erased_user_id", "refuse_erased_name", "refuse_erased_sender"),
     "refuse_erased_budget",
@@ -243,7 +244,7 @@ def _hand_over(conn: Connection, do: _Do, schema: str, owner: str) -> None:
     do("ALTER SCHEMA {} OWNER TO {}", schema, owner)
     for name, kind in _relations(conn, schema).items():
         do(f"ALTER {kind} {{}}.{{}} OWNER TO {{}}", schema, name, owner)
-    for function, arguments in _functions(conn, schema, _OWNED):  # with their owner's rights
+    for function, arguments in _functions(conn, schema, FUNCTIONS):  # with their owner's rights
         do(f"ALTER FUNCTION {{}}.{{}}({arguments}) OWNER TO {{}}", schema, function, owner)
 
 

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, text
 
 from turnmill.store.capabilities import Capability, capabilities_of
-from turnmill.store.schema.grants import RUN_BY_RUNTIME, WITHHELD
+from turnmill.store.schema.grants import PRODUCER_SEQUENCES, RUN_BY_RUNTIME, WITHHELD
 from turnmill.store.schema.key_tables import metadata
 
 _MISSING = text(
@@ -14,6 +14,16 @@ _MISSING = text(
     WHERE to_regclass(format('%I.%I', CAST(:schema AS text), name)) IS NOT NULL
       AND NOT has_table_privilege(format('%I.%I', CAST(:schema AS text), name), privilege)
     ORDER BY name, privilege
+    """
+)
+
+_NOT_COUNTED = text(
+    """
+    SELECT 'USAGE on ' || c.relname
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND c.relkind = 'S' AND c.relname = ANY(CAST(:sequences AS text[]))
+      AND NOT has_sequence_privilege(c.oid, 'USAGE')
+    ORDER BY 1
     """
 )
 
@@ -43,7 +53,9 @@ def missing_privileges(conn: Connection, schema: str | None) -> list[str]:
     found = conn.scalars(_MISSING, {"tables": tables, "schema": schema})
     withheld = {f"{one} on {table}" for table, kept in WITHHELD.items() for one in kept}
     not_run = conn.scalars(_NOT_RUN, {"schema": schema, "functions": [*RUN_BY_RUNTIME]})
-    return [*(one for one in found if one not in withheld), *not_run]
+    sequences = {"schema": schema, "sequences": [*PRODUCER_SEQUENCES]}
+    not_counted = conn.scalars(_NOT_COUNTED, sequences)
+    return [*(one for one in found if one not in withheld), *not_counted, *not_run]
 
 
 def hiding_tables(conn: Connection, schema: str | None) -> list[str]:
