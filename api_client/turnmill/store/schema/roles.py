@@ -29,6 +29,7 @@ from turnmill.store.schema_name import SCHEMA
 ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry", "falls_back")
 _OWNED = (
     *(*ASKED_BY_VIEWERS, *RUN_BY_RUNTIME, "audit_keep", "audit_keep_whole"),
+    *("audit_at_now", "audit_in_place"),
     *("refuse_erased_user_id", "refuse_erased_name", "refuse_erased_sender"),
     "refuse_erased_budget",
 )
