@@ -42,7 +42,7 @@ class Logins:
             return False
         given = login_of(request).encode()
         others = (one for one in self._options.basic_auth or () if one != self._viewer)
-        return not any([hmac.compare_digest(given, one.encode()) for one in others])
+        return not any(hmac.compare_digest(given, one.encode()) for one in others)
 
     def may_act(self, handler: Any) -> bool:
         """Tell whether acts are open to whoever asks: nobody acts without a login."""

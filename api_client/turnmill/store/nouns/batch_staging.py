@@ -72,9 +72,7 @@ def _sealed(
 
 def refuse_other(conn: Connection, batch_id: BatchId, hashes: Sequence[bytes]) -> None:
     """Raise Conflict where the batch is of other content."""
-    rows.refuse_other(
-        conn.execute(select(batches).where(batches.c.id == batch_id)).one(), hashes
-    )
+    rows.refuse_other(conn.execute(select(batches).where(batches.c.id == batch_id)).one(), hashes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
