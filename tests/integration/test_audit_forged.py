@@ -67,7 +67,7 @@ def row_of(conn: Connection, *, number: int, later: timedelta = timedelta(0)) ->
 
 def drawn(conn: Connection) -> int:
     """Return the next number, as whoever writes a row draws it."""
-    return conn.scalars(text("SELECT nextval('turnmill.audit_log_id_seq')")).one()
+    return int(conn.scalars(text("SELECT nextval('turnmill.audit_log_id_seq')")).one())
 
 
 def purge_all(conn: Connection) -> None:
