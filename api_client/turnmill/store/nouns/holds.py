@@ -4,18 +4,25 @@ from collections.abc import Collection
 
 from sqlalchemy import ColumnElement, Connection, delete, select
 
-from turnmill.domain.errors import UserNotFound, UserOnHold
+from turnmill.domain.errors import UserErased, UserNotFound, UserOnHold
 from turnmill.domain.ids import SessionId
+from turnmill.domain.states import ErasureState
 from turnmill.store.deletion_records import Hold
 from turnmill.store.nouns.users import is_known
-from turnmill.store.schema.erasure_tables import holds
+from turnmill.store.schema.erasure_tables import erasures, holds
 from turnmill.store.schema.tables import sessions
 from turnmill.store.types import insert_into, lock_table
 
 
 def hold(conn: Connection, user_id: str, reason: str) -> Hold:
-    """Let nobody delete what is the user's; raises UserNotFound."""
+    """Let nobody delete what is the user's; raises UserNotFound.
+
+    And UserErased where his erasure has begun: what of it has gone by now is gone.
+    """
     conn.execute(lock_table(holds))
+    begun = (erasures.c.user_id == user_id, erasures.c.state == ErasureState.ERASING)
+    if conn.execute(select(erasures.c.state).where(*begun)).first() is not None:
+        raise UserErased("the erasure of this user has begun", hint="a hold comes before it")
     if not is_known(conn, user_id):
         raise UserNotFound("nothing is known of such a user")
     statement = insert_into(conn, holds).values(user_id=user_id, reason=reason)
