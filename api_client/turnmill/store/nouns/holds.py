@@ -1,8 +1,9 @@
 """Holds: of whom nothing may be deleted, since somebody has to be able to look at it yet."""
 
 from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import Column, ColumnElement, Connection, delete, select
 
 from turnmill.domain.errors import UserErased, UserNotFound, UserOnHold
 from turnmill.domain.ids import SessionId
@@ -64,5 +65,10 @@ def refuse_held_sessions(conn: Connection, session_ids: Collection[SessionId]) -
 
 def not_on_hold() -> ColumnElement[bool]:
     """Return which sessions are of nobody on hold, as a part of a query over sessions."""
-    held = select(holds.c.user_id).where(holds.c.user_id == sessions.c.user_id)
-    return ~held.correlate(sessions).exists()
+    return nobody_holds(sessions.c.user_id)
+
+
+def nobody_holds(whose: Column[Any]) -> ColumnElement[bool]:
+    """Return which rows are of nobody on hold, by the column that names their user."""
+    held = select(holds.c.user_id).where(holds.c.user_id == whose)
+    return ~held.correlate(whose.table).exists()
