@@ -42,6 +42,24 @@ def error(number: Any, code: int, words: str = "no") -> None:
     say(json.dumps({"jsonrpc": "2.0", "id": number, "error": about}))
 
 
+def gossip(number: Any) -> None:
+    """Say again what was said in the call, wherever nothing of the kind belongs."""
+    words = "words of ada"
+    for method, params in (
+        ("notifications/progress", {"progressToken": 1, "progress": words}),
+        ("notifications/message", {"level": words, "data": words}),
+        ("notifications/resources/updated", {"uri": [words]}),
+        ("notifications/tools/list_changed", {"_meta": words}),
+        (f"notifications/{words}", {"of": words}),
+    ):
+        say(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}))
+    asked = {"jsonrpc": "2.0", "id": words, "method": "sampling/createMessage"}
+    say(json.dumps({**asked, "params": {"messages": words}}))
+    say(json.dumps({"jsonrpc": "2.0", "method": 7, "params": {"of": words}}))
+    say(words)
+    result(number, text("ok"))
+
+
 ANSWERS: dict[str, Callable[[Any], None]] = {
     "half a pair": lambda n: result(n, text("a\ud800b\0c")),
     "byte-order mark": lambda n: say("\ufeff" + json.dumps({"id": n, "result": text("ok")})),
@@ -57,6 +75,7 @@ ANSWERS: dict[str, Callable[[Any], None]] = {
         n, text("ok") | {"structuredContent": {"a": "a" * 40 + "b"}}
     ),
     "long line": lambda n: result(n, text("x" * 5_000_000)),
+    "gossip": gossip,
     "forgotten": lambda n: error(n, -31_003),
     "not sent": lambda n: error(n, -31_001, "already paid"),
 }

@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -247,6 +248,22 @@ def test_a_viewers_login_looks_and_does_not_act(
     assert as_viewer.send("/turnmill/act", form).status == 403
     assert as_viewer.send("/api/worker/shutdown/w@x", {}).status == 403
     assert as_viewer.send(f"/api/task/revoke/{uuid4()}", {}).status == 403
+    assert ids(run(store_url, "SELECT state FROM turnmill.turns")) == ["dead"]
+
+
+@pytest.mark.parametrize("between", ["\t", " \t ", "\xa0", "\x85"])
+def test_a_viewer_is_one_however_the_login_is_written(
+    operator: Visitor, viewer: Visitor, client: Client, store_url: str, between: str
+) -> None:
+    dead_letters(client, store_url, sessions=1, each=1)
+    form = operator.form("/turnmill/act?verb=retry&state=dead")
+    nameless = Visitor(operator.base, "", operator.cookies)
+    login = f"Basic{between}{b64encode(viewer.login.encode()).decode()}"
+    page = nameless.send("/turnmill", Authorization=login)
+    assert page.status == 200  # Flower lets it in
+    assert "verb=retry" not in page.text
+    for path in ("/turnmill/act", "/api/task/send-task/x", "/api/task/send-task/x/tasks/datatable"):
+        assert nameless.send(path, form, Authorization=login).status == 403, path
     assert ids(run(store_url, "SELECT state FROM turnmill.turns")) == ["dead"]
 
 

@@ -111,6 +111,16 @@ async def test_tools_that_are_none_are_left_out_and_the_others_are_there(
     assert "a tool that cannot be read is left out" in caplog.text
 
 
+async def test_what_a_server_says_again_of_a_call_is_in_no_log(
+    notes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        async with serving("gossip", notes) as tool:
+            assert await called(tool) == "ok"
+            assert await called(tool) == "ok"
+    assert "words of ada" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "said",
     [

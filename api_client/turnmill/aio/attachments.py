@@ -72,7 +72,7 @@ class AsyncAttachments:
         return await self._executor.run(attachments.usage(user_id))
 
     async def delete(self, attachment: AttachmentRef) -> None:
-        """Delete an attachment, its bytes too, or raise AttachmentNotFound.
+        """Delete an attachment, its bytes too, or raise AttachmentNotFound, or UserOnHold.
 
         A conversation that holds it goes on: models are told, in its place, that it is kept no
         longer.

@@ -71,7 +71,7 @@ class Attachments:
         return self._executor.run(attachments.usage(user_id))
 
     def delete(self, attachment: AttachmentRef) -> None:
-        """Delete an attachment, its bytes too, or raise AttachmentNotFound.
+        """Delete an attachment, its bytes too, or raise AttachmentNotFound, or UserOnHold.
 
         A conversation that holds it goes on: models are told, in its place, that it is kept no
         longer.

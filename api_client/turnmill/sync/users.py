@@ -93,7 +93,9 @@ class Users:
     def hold(self, user_id: str, *, reason: str) -> Hold:
         """Let nothing of a user be deleted, by nobody, until `release`: a legal hold.
 
-        Neither by `erase` and `sessions.delete`, which raise UserOnHold, nor when its time is over.
+        Neither by `erase`, `sessions.delete` and `attachments.delete`, which raise UserOnHold, nor
+        when its time is over.
+        Raises UserErased where an erasure has begun already.
         """
         return self._executor.run(acting.hold(user_id, reason, actor=self._actor))
 

@@ -28,6 +28,7 @@ from turnmill.store.nouns import batches as rows
 from turnmill.store.nouns.batch_reuse import secret_of
 from turnmill.store.nouns.batch_staging import HowToRun
 from turnmill.store.rules.happenings import observe
+from turnmill.store.rules.sealing import hashes_for
 from turnmill.verbs import intake
 from turnmill.verbs.batch_bounding import Bounding, Priced
 from turnmill.verbs.batch_estimating import Estimator, Limits, Tally, bounded
@@ -161,18 +162,16 @@ class Submission:
     def create(self) -> Verb[BatchRecord]:
         """Create the batch, or find it; Conflict where the name stands for other content."""
         known = b"" if self._identity is None else self._hash(self._identity.digest)
-        batch_id = BatchId(new_id())
-        fallback = (
-            f"{self.file.source.label}-{known.hex()[:12]}" if known else f"{_UNNAMED}{batch_id}"
-        )
-        name = self._name or fallback
+        batch_id, label = BatchId(new_id()), f"{self.file.source.label}-"
 
         def on(conn: Connection) -> Effect[BatchRecord]:
+            hashes = hashes_for(conn, self._defaults.user_id, known) if known else ()
+            by_itself = rows.name_of(conn, label, hashes) if known else f"{_UNNAMED}{batch_id}"
             record = rows.create(
                 conn,
                 batch_id,
-                name=name,
-                content_hash=known or None,
+                name=self._name or by_itself,
+                hashes=hashes,
                 metadata={"mode": self._mode, "file": self.file.source.label},
                 user_id=self._defaults.user_id,
                 reuse=self._reuse,
@@ -317,7 +316,8 @@ class Submission:
         """Raise Conflict where a batch that stands has other content than what was read."""
 
         def on(conn: Connection) -> Effect[None]:
-            batch_staging.refuse_other(conn, batch_id, self._known())
+            user_id = self._defaults.user_id
+            batch_staging.refuse_other(conn, batch_id, hashes_for(conn, user_id, self._known()))
             return Effect(None)
 
         return single(on)
@@ -329,14 +329,14 @@ class Submission:
         """
         known = self._known()
         is_unnamed = self._identity is None and self._name is None
-        name = f"{_UNNAMED}{known.hex()[:12]}" if is_unnamed else record.name
-
         run = HowToRun(
             mode=self._mode, on_leftover=self._on_leftover, providers=frozenset(self._providers)
         )
 
         def on(conn: Connection) -> Effect[BatchId]:
-            sealed = batch_staging.seal(conn, record.id, content_hash=known, name=name, run=run)
+            hashes = hashes_for(conn, self._defaults.user_id, known)
+            name = rows.name_of(conn, _UNNAMED, hashes) if is_unnamed else record.name
+            sealed = batch_staging.seal(conn, record.id, hashes=hashes, name=name, run=run)
             return Effect(sealed)
 
         return transaction(on)

@@ -11,7 +11,12 @@ from sqlalchemy import delete, func, select
 
 from tests import rows as rows_of_turns
 from turnmill.domain.content import Message, Text
-from turnmill.domain.errors import AttachmentNotFound, FilesQuotaExceeded, FilesUnavailable
+from turnmill.domain.errors import (
+    AttachmentNotFound,
+    FilesQuotaExceeded,
+    FilesUnavailable,
+    UserOnHold,
+)
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.files.folder import Folder
 from turnmill.files.port import Found
@@ -22,7 +27,7 @@ from turnmill.store.file_records import Attachment, AttachmentId, Reserved, key_
 from turnmill.store.line.accept import accept
 from turnmill.store.line.attached import release_turns, use, use_again
 from turnmill.store.nouns import attachments as rows
-from turnmill.store.nouns import sessions
+from turnmill.store.nouns import holds, sessions
 from turnmill.store.records import NewTurn
 from turnmill.store.schema.file_tables import attachments, file_usage
 from turnmill.store.schema.tables import sessions as session_rows
@@ -243,3 +248,21 @@ def test_bytes_that_no_row_knows_are_found_and_only_those_of_our_keys(
     left = folder.keys()
     assert [one.key for one in left] == [known]
     assert (tmp_path / "somebody" / "else").exists()
+
+
+def test_no_file_of_a_user_on_hold_goes(store: Database, tmp_path: Path) -> None:
+    sent, unsent = kept(store), kept(store, "b", grace=AT_ONCE)
+    held(store, sent.id)
+    with store.begin() as conn:
+        holds.hold(conn, "ada", "case 7")
+    for one in (sent, unsent):
+        with pytest.raises(UserOnHold), store.begin() as conn:
+            rows.remove(conn, one.id)
+    tidying(store, tmp_path).tidy()
+    with store.begin() as conn:
+        assert rows.kept_among(conn, [sent.id, unsent.id]).keys() == {sent.id, unsent.id}
+        holds.release(conn, "ada")
+    tidying(store, tmp_path).tidy()
+    with store.begin() as conn:
+        assert rows.kept_among(conn, [sent.id, unsent.id]).keys() == {sent.id}
+        assert rows.remove(conn, sent.id)

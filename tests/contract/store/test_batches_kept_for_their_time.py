@@ -15,7 +15,7 @@ from turnmill.domain.batches import BatchState, ShardState
 from turnmill.domain.errors import BatchNotFound
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.nouns import batch_feeding, batch_tending, deletions, sessions
+from turnmill.store.nouns import batch_feeding, batch_tending, deletions, holds, sessions
 from turnmill.store.schema.batch_tables import batch_lines, batch_shards
 from turnmill.store.schema.tables import batches, turns
 from turnmill.store.types import db_asof_after, db_now
@@ -80,6 +80,18 @@ def test_results_go_after_their_time_as_a_whole_and_counts_stay(
     assert before.state is BatchState.COMPLETED
     with store.begin() as conn:
         assert violations(conn) == []
+
+
+def test_lines_of_a_user_on_hold_stay_with_all_of_their_batch(
+    store: Database, ended: Batch
+) -> None:
+    with store.begin() as conn:
+        holds.hold(conn, "ada", "case 7")
+    assert purge(store) == 0
+    assert len(list(ended.iter_results())) == 3
+    with store.begin() as conn:
+        holds.release(conn, "ada")
+    assert purge(store) == 3
 
 
 def test_what_was_said_stays_in_the_sessions_of_its_turns(store: Database, ended: Batch) -> None:

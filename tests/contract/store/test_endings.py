@@ -84,7 +84,7 @@ def _lost_too_often(store: Database, session: SessionId) -> str:
 def _cancelled_with_its_batch(store: Database, session: SessionId) -> str:
     batch = BatchId(new_id())
     with store.begin() as conn:
-        create(conn, batch, name=str(batch), content_hash=b"", metadata={})
+        create(conn, batch, name=str(batch), hashes=[b""], metadata={})
     turn = steps.send(store, session).turn_id
     with store.begin() as conn:
         in_batch = {"batch_id": batch, "batch_line": 1}

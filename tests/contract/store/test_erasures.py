@@ -307,6 +307,18 @@ def test_nothing_of_a_user_on_hold_is_deleted_by_anybody(store: Database, erasin
     assert erase(erasing).done
 
 
+def test_a_hold_that_comes_when_an_erasure_has_begun_is_refused_and_not_promised(
+    store: Database, erasing: Erasing
+) -> None:
+    said(store, rows.start(store), "evidence")
+    with store.begin() as conn:
+        erasures.request(conn, "ada", reason="asked", grace=timedelta(0))
+        assert erasures.begin(conn, "ada")  # and whoever began it has died
+    with store.begin() as conn, pytest.raises(UserErased):
+        holds.hold(conn, "ada", "case 7")
+    assert erasing.go_on("ada")
+
+
 def test_who_came_back_with_an_older_store_is_erased_again(
     store: Database, erasing: Erasing
 ) -> None:

@@ -23,6 +23,7 @@ from turnmill_worker.celery.config import NO_BROKER, hint_queues
 from turnmill_worker.celery.hearing import hints_of
 from turnmill_worker.celery.pools import POOL, refuse_pool
 from turnmill_worker.celery.schedule import beat_schedule
+from turnmill_worker.celery.stacks import show_places_alone
 from turnmill_worker.celery.tasks import turns, upkeep
 from turnmill_worker.layers import registered as layers
 from turnmill_worker.layers.defaults import defaults_in
@@ -165,6 +166,7 @@ def _step(process: Host) -> type[bootsteps.StartStopStep]:
                 raise _end_of(worker, error) from None
 
         def start(self, worker: Any) -> None:
+            show_places_alone()
             process.start(worker.pool, hints_of(worker), most=worker.max_concurrency)
             readiness.tell_within(CONNECTED_WITHIN)
 

@@ -14,10 +14,13 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 def login_of(request: Any) -> str:
-    """Return `user:password` of a request; empty where it has none that can be read."""
-    kind, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    """Return `user:password` of a request; empty where it has none that can be read.
+
+    It is taken apart as Flower does, which lets in whoever it is: at blanks of any kind.
+    """
     try:
-        return b64decode(credentials.strip()).decode() if kind.lower() == "basic" else ""
+        kind, credentials = request.headers.get("Authorization", "").split()
+        return b64decode(credentials).decode() if kind.lower() == "basic" else ""
     except (Error, ValueError):
         return ""
 
@@ -30,9 +33,16 @@ class Logins:
         self._viewer = viewer
 
     def is_viewer(self, request: Any) -> bool:
-        """Tell whether this request is of somebody who may look only."""
+        """Tell whether this request is of somebody who may look only.
+
+        Where there are viewers, whoever comes with a login that is not known to be another one's is
+        one: what Flower reads in it, and we do not, is no way to more.
+        """
+        if not self._viewer or "Authorization" not in request.headers:
+            return False
         given = login_of(request).encode()
-        return bool(self._viewer) and hmac.compare_digest(given, self._viewer.encode())
+        others = (one for one in self._options.basic_auth or () if one != self._viewer)
+        return not any(hmac.compare_digest(given, one.encode()) for one in others)
 
     def may_act(self, handler: Any) -> bool:
         """Tell whether acts are open to whoever asks: nobody acts without a login."""
@@ -55,9 +65,11 @@ class Logins:
         check = BaseHandler.check_xsrf_cookie
         if getattr(check, "is_guarded", False):
             return
+        prefix = (self._options.url_prefix or "").strip("/")
+        listed = (f"/{prefix}" if prefix else "") + _READS
 
         def guarded(handler: Any) -> None:
-            reads = handler.request.path.endswith(_READS)
+            reads = handler.request.path == listed
             if (
                 handler.request.method not in _SAFE
                 and not reads

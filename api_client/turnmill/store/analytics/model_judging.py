@@ -74,7 +74,7 @@ def ask(conn: Connection, record: TrialRecord, judge: Judge) -> bool:
         on_leftover="live",
         providers=frozenset({judge.provider}),
     )
-    batch_staging.seal(conn, batch_id, content_hash=record.id.bytes, name=_name(record), run=run)
+    batch_staging.seal(conn, batch_id, hashes=[record.id.bytes], name=_name(record), run=run)
     return True
 
 
@@ -95,7 +95,7 @@ def _batch(conn: Connection, record: TrialRecord, judge: Judge) -> tuple[BatchId
         conn,
         BatchId(new_id()),
         name=_name(record),
-        content_hash=record.id.bytes,
+        hashes=[record.id.bytes],
         metadata={"trial": record.name},
         settings={},
         defaults={"provider": judge.provider, "model": judge.model},

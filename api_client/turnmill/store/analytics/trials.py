@@ -67,7 +67,7 @@ def start(conn: Connection, new: NewTrial, sample: Sample) -> TrialRecord:
         conn,
         new.batch_id,
         name=f"trial:{new.name}",
-        content_hash=new.id.bytes,
+        hashes=[new.id.bytes],
         metadata={"trial": new.name},
         settings=dict(new.settings),
         defaults={"provider": new.provider, "model": new.model},
@@ -79,7 +79,7 @@ def start(conn: Connection, new: NewTrial, sample: Sample) -> TrialRecord:
     if new.max_cost_usd is not None:
         _bound(conn, batch.id, new.max_cost_usd - (new.judge_usd or 0))
     run = HowToRun(mode=new.mode, on_leftover="live", providers=frozenset({new.provider}))
-    batch_staging.seal(conn, batch.id, content_hash=new.id.bytes, name=batch.name, run=run)
+    batch_staging.seal(conn, batch.id, hashes=[new.id.bytes], name=batch.name, run=run)
     return get(conn, new.id)
 
 

@@ -29,6 +29,7 @@ from turnmill.domain.errors import AttachmentNotFound, FilesQuotaExceeded, Files
 from turnmill.files.port import Found
 from turnmill.store.file_records import Attachment, AttachmentId, Owed, Reserved
 from turnmill.store.line.uploads import give_up_copies
+from turnmill.store.nouns.holds import nobody_holds, refuse_held
 from turnmill.store.rules.sealing import hashes_of_file, ready_for_file, sealed_for
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.types import db_after, db_asof, db_now, insert_into
@@ -184,7 +185,10 @@ def mark_gone(conn: Connection, *which: ColumnElement[bool]) -> list[Owed]:
 
 
 def remove(conn: Connection, attachment_id: UUID) -> list[Owed]:
-    """Let the attachment go, whoever uses it, or raise AttachmentNotFound."""
+    """Let the attachment go, whoever uses it, or raise AttachmentNotFound, or UserOnHold."""
+    whose = conn.scalar(select(_row.user_id).where(_row.id == attachment_id))
+    if whose is not None:
+        refuse_held(conn, whose)
     owed = mark_gone(conn, _row.id == attachment_id, _is_kept)
     if not owed:
         raise AttachmentNotFound()
@@ -201,11 +205,11 @@ def remove_of_user(conn: Connection, user_id: str) -> list[Owed]:
 def mark_due(conn: Connection, *, limit: int = 500) -> int:
     """Let up to `limit` attachments go whose time has come and that nobody uses; how many it saw.
 
-    One that somebody is about to use at this moment is left out.
+    One that somebody is about to use at this moment is left out, and those of users on hold.
     """
     due = (
         select(_row.id)
-        .where(_row.due_at.is_not(None), _row.due_at <= db_asof())
+        .where(_row.due_at.is_not(None), _row.due_at <= db_asof(), nobody_holds(_row.user_id))
         .order_by(_row.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -9,6 +9,7 @@ from turnmill.domain.batches import LineState
 from turnmill.domain.ids import BatchId
 from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.store.line.content import is_gone
+from turnmill.store.rules.sealing import hashes_for
 from turnmill.store.rules.tallies import REUSED, count_lines
 from turnmill.store.schema.batch_tables import batch_lines, reuse_keys
 from turnmill.store.schema.tables import batches, sessions, turns
@@ -19,11 +20,15 @@ NOBODYS = ""
 
 
 def secret_of(conn: Connection, owner: str | None, *, new: bytes) -> bytes:
-    """Return what lines of the owner's batches are hashed with: `new`, where there is none yet."""
+    """Return what lines of the owner's batches are hashed with: made of `new`, if there is none.
+
+    Where content is encrypted, what stands here is not enough to make it: it stands beside hashes.
+    """
     name = owner or NOBODYS
     row = insert_into(conn, reuse_keys).values(user_id=name, key=new)
     conn.execute(row.on_conflict_do_nothing())
-    return bytes(conn.scalars(select(reuse_keys.c.key).where(reuse_keys.c.user_id == name)).one())
+    key = conn.scalars(select(reuse_keys.c.key).where(reuse_keys.c.user_id == name)).one()
+    return hashes_for(conn, owner, bytes(key))[0]
 
 
 def take_answers(

@@ -70,11 +70,9 @@ def _sealed(
     ]
 
 
-def refuse_other(conn: Connection, batch_id: BatchId, content_hash: bytes) -> None:
+def refuse_other(conn: Connection, batch_id: BatchId, hashes: Sequence[bytes]) -> None:
     """Raise Conflict where the batch is of other content."""
-    rows.refuse_other(
-        conn.execute(select(batches).where(batches.c.id == batch_id)).one(), content_hash
-    )
+    rows.refuse_other(conn.execute(select(batches).where(batches.c.id == batch_id)).one(), hashes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +85,7 @@ class HowToRun:
 
 
 def seal(
-    conn: Connection, batch_id: BatchId, *, content_hash: bytes, name: str, run: HowToRun
+    conn: Connection, batch_id: BatchId, *, hashes: Sequence[bytes], name: str, run: HowToRun
 ) -> BatchId:
     """Let the batch run: every line of it stands. Return which batch has the name and the content.
 
@@ -105,7 +103,7 @@ def seal(
     if taken is None and not _named(conn, batch_id, name):
         taken = conn.execute(named).one_or_none()
     if taken is not None:
-        rows.refuse_other(taken, content_hash)
+        rows.refuse_other(taken, hashes)
         return BatchId(taken.id)
     batch_reserving.reserve(conn, batch_id)
     total = select(func.count()).where(batch_lines.c.batch_id == batch_id).scalar_subquery()
@@ -117,7 +115,7 @@ def seal(
             sealed_at=db_now(),
             total=total,
             name=name,
-            content_hash=content_hash,
+            content_hash=hashes[0],
             **_how(conn, batch, run),
         )
     )

@@ -1,6 +1,6 @@
 """Batches: jobs of many turns, made, found, locked and counted."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -26,25 +26,25 @@ def create(
     batch_id: BatchId,
     *,
     name: str,
-    content_hash: bytes | None,
+    hashes: Sequence[bytes],
     metadata: Mapping[str, Any],
     **options: Any,
 ) -> BatchRecord:
     """Create the batch, or return the one of this name; Conflict when it has other content.
 
-    Without a `content_hash` nobody knows that yet.
+    `hashes` are of it, first how it is written, then how it was before; none: nobody knows yet.
     """
     # Whose lines there are is known when all of them stand: see `one_user_of`.
     settings = options.pop("settings", None) or {}
     said = settings_of(conn, options.get("user_id"), batches.c.settings, batch_id.hex, settings)
-    values = {"id": batch_id, "name": name, "content_hash": content_hash or b"", **options}
+    values = {"id": batch_id, "name": name, "content_hash": hashes[0] if hashes else b"", **options}
     new = insert_into(conn, batches).values(metadata=dict(metadata), settings=said, **values)
     named, row = select(batches).where(batches.c.name == name), None
     while row is None:  # where one of the name stood, and was removed just now: once more
         conn.execute(new.on_conflict_do_nothing(index_elements=[batches.c.name]))
         row = conn.execute(named).one_or_none()
-    if content_hash is not None:
-        refuse_other(row, content_hash)
+    if hashes:
+        refuse_other(row, hashes)
     return record_of(row)
 
 
@@ -55,9 +55,16 @@ def one_user_of(conn: Connection, batch_id: BatchId) -> str | None:
     return first if first == last else None
 
 
-def refuse_other(row: Row[Any], content_hash: bytes) -> None:
+def name_of(conn: Connection, label: str, hashes: Sequence[bytes]) -> str:
+    """Return the name of a batch that is given none: by its content, or as it was before."""
+    now, *before = (f"{label}{one.hex()[:12]}" for one in hashes)
+    stands = select(batches.c.name).where(batches.c.name.in_(before)).limit(1)
+    return (conn.scalar(stands) if before else None) or now
+
+
+def refuse_other(row: Row[Any], hashes: Sequence[bytes]) -> None:
     """Raise Conflict where the row of a batch is of other content."""
-    if bytes(row.content_hash) != content_hash:
+    if bytes(row.content_hash) not in hashes:
         raise Conflict("a batch of this name has other content", hint="give the batch another name")
 
 

@@ -1,21 +1,29 @@
 """Holds: of whom nothing may be deleted, since somebody has to be able to look at it yet."""
 
 from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import Column, ColumnElement, Connection, delete, select
 
-from turnmill.domain.errors import UserNotFound, UserOnHold
+from turnmill.domain.errors import UserErased, UserNotFound, UserOnHold
 from turnmill.domain.ids import SessionId
+from turnmill.domain.states import ErasureState
 from turnmill.store.deletion_records import Hold
 from turnmill.store.nouns.users import is_known
-from turnmill.store.schema.erasure_tables import holds
+from turnmill.store.schema.erasure_tables import erasures, holds
 from turnmill.store.schema.tables import sessions
 from turnmill.store.types import insert_into, lock_table
 
 
 def hold(conn: Connection, user_id: str, reason: str) -> Hold:
-    """Let nobody delete what is the user's; raises UserNotFound."""
+    """Let nobody delete what is the user's; raises UserNotFound.
+
+    And UserErased where his erasure has begun: what of it has gone by now is gone.
+    """
     conn.execute(lock_table(holds))
+    begun = (erasures.c.user_id == user_id, erasures.c.state == ErasureState.ERASING)
+    if conn.execute(select(erasures.c.state).where(*begun)).first() is not None:
+        raise UserErased("the erasure of this user has begun", hint="a hold comes before it")
     if not is_known(conn, user_id):
         raise UserNotFound("nothing is known of such a user")
     statement = insert_into(conn, holds).values(user_id=user_id, reason=reason)
@@ -57,5 +65,10 @@ def refuse_held_sessions(conn: Connection, session_ids: Collection[SessionId]) -
 
 def not_on_hold() -> ColumnElement[bool]:
     """Return which sessions are of nobody on hold, as a part of a query over sessions."""
-    held = select(holds.c.user_id).where(holds.c.user_id == sessions.c.user_id)
-    return ~held.correlate(sessions).exists()
+    return nobody_holds(sessions.c.user_id)
+
+
+def nobody_holds(whose: Column[Any]) -> ColumnElement[bool]:
+    """Return which rows are of nobody on hold, by the column that names their user."""
+    held = select(holds.c.user_id).where(holds.c.user_id == whose)
+    return ~held.correlate(whose.table).exists()

@@ -168,6 +168,14 @@ def hashes_of_file(conn: Connection, user_id: str, digest: str) -> tuple[str, ..
     return keys.current(Owner(user_id)).hashed(bytes.fromhex(digest)).hex(), digest
 
 
+def hashes_for(conn: Connection, user_id: str | None, digest: bytes) -> tuple[bytes, ...]:
+    """Return the same of content of a user's, or of nobody's in particular (None)."""
+    keys = keys_at(conn.dialect)
+    if keys is None:
+        return (digest,)
+    return keys.current(Owner(HOUSE if user_id is None else user_id)).hashed(digest), digest
+
+
 def sealed_of_house(conn: Connection, column: Column[Any], place: str, value: Any) -> Any:
     """Return the same of what is nobody's in particular."""
     return sealed_for(conn, Owner(HOUSE), column, place, value)

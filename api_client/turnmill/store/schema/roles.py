@@ -30,6 +30,7 @@ ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry", "falls_back")
 #: Those of the schema, which a migration made; those of triggers, too.
 FUNCTIONS = (
     *(*ASKED_BY_VIEWERS, *RUN_BY_RUNTIME, "audit_keep", "audit_keep_whole"),
+    *("audit_at_now", "audit_in_place"),
     *("refuse_erased_user_id", "refuse_erased_name", "refuse_erased_sender"),
     "refuse_erased_budget",
 )

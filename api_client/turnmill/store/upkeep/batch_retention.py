@@ -11,6 +11,7 @@ from turnmill.domain.ids import BatchId
 from turnmill.store.budget_records import Holder
 from turnmill.store.nouns import budgets
 from turnmill.store.schema.batch_tables import batch_lines, batch_shards
+from turnmill.store.schema.erasure_tables import holds
 from turnmill.store.schema.tables import batches, turns
 from turnmill.store.types import db_asof_after, db_now
 
@@ -20,6 +21,14 @@ _HAS_TURNS = select(turns.c.id).where(turns.c.batch_id == batches.c.id).exists()
 _IS_AT_VENDOR = (
     select(batch_shards.c.id)
     .where(batch_shards.c.batch_id == batches.c.id, batch_shards.c.due_at.is_not(None))
+    .exists()
+)
+#: A line is of somebody of whom nothing may be deleted.
+_IS_HELD = (
+    select(holds.c.user_id)
+    .join(batch_lines, batch_lines.c.user_id == holds.c.user_id)
+    .where(batch_lines.c.batch_id == batches.c.id)
+    .correlate(batches)
     .exists()
 )
 
@@ -63,6 +72,7 @@ def _over(conn: Connection, older_than: timedelta) -> BatchId | None:
         batches.c.ended_at < db_asof_after(-older_than.total_seconds()),
         batches.c.purged_at.is_(None),
         ~_IS_AT_VENDOR,
+        ~_IS_HELD,
     )
     first = select(batches.c.id).where(*over).order_by(batches.c.ended_at).limit(1)
     found = conn.scalar(first.with_for_update(skip_locked=True))

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 from mcp import Client, StdioServerParameters, stdio_client
-from mcp.client import Transport
+from mcp.client import Transport, session
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import Implementation, ToolListChangedNotification
 
@@ -34,6 +34,8 @@ _CONNECT = timedelta(seconds=10)  #: by TCP and TLS
 _LEEWAY = timedelta(seconds=30)
 #: To hang up in good order: a program is told to end, and then made to.
 _CLOSE = timedelta(seconds=3)
+#: As lines of a log say where they come from.
+_SESSION = session.ClientSession.__init__.__code__.co_filename
 
 
 class CannotConnect(Exception):
@@ -202,9 +204,17 @@ class _Told:
 def keep_quiet() -> None:
     """Let the SDK log nothing: its lines may quote what a server said, and name sessions."""
     logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
-    http = logging.getLogger("httpx2")
-    if http.level == logging.NOTSET:
-        http.setLevel(logging.WARNING)  # below that it has every URL in full
+    # What a server says unasked it logs under a name that may be an application's as well.
+    session.logger.addFilter(_is_of_somebody_else)
+    for name in ("httpx2", "httpcore2"):
+        http = logging.getLogger(name)
+        if http.level == logging.NOTSET:
+            http.setLevel(logging.WARNING)  # below that they have every URL and header in full
+
+
+def _is_of_somebody_else(record: logging.LogRecord) -> bool:
+    """Let a line pass that the SDK has not written."""
+    return record.pathname != _SESSION
 
 
 def _reason(error: BaseException) -> str:
