@@ -264,6 +264,8 @@ def test_money_reads(value: Decimal | None, said: str) -> None:
         (0.018, "1.8 %"),
         (0.56, "56 %"),
         (0.996, "99.6 %"),
+        (0.9996, "99.96 %"),
+        (1.0, "100 %"),
     ],
 )
 def test_shares_read(value: float | None, said: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.analytics.differences import FEWEST
+from turnmill.domain.analytics.share_words import share_words
 
 if TYPE_CHECKING:
     from turnmill.domain.analytics.differences import Difference, Proportion
@@ -80,7 +81,7 @@ def count(value: float) -> str:
 
 def percent(value: float) -> str:
     """Return a share."""
-    return f"{100 * value:.1f} %"
+    return share_words(value)
 
 
 def score(value: float) -> str:

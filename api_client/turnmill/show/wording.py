@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from math import floor
 from types import MappingProxyType
 
 from rich.text import Text
@@ -123,7 +124,10 @@ def cached_share(cached: int | None, told: int | None) -> float | None:
 
 def percent(share: float | None) -> str:
     """Return `92 %`; "" for a share that is not known. Never 100 % of what is less."""
-    return "" if share is None else f"{int(share * 100)} %"
+    if share is None:
+        return ""
+    whole = floor(round(share * 100, 9))  # a hundred times 0.29 is a little less than 29
+    return f"{min(whole, 99) if share < 1 else whole} %"
 
 
 def total_tokens(told: int | None, said: int | None) -> int | None:

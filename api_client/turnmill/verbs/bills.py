@@ -68,7 +68,10 @@ _FIGURES = ("calls", "cost", "input", "fresh", "output", "cached", "read", "writ
 _STANDARD = frozenset({"", "default", "standard", "message", "on_demand", "not_available", "none"})
 _ANYWHERE = frozenset({"", "global", "not_available", "none"})
 _TIER_IN_ITEM = re.compile(r"\b(batch|flex|priority|scale|ultrafast)\b")
-_THOUSANDS = re.compile(r"[-+]?\$?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
+# What begins with 0 has no thousands.
+_THOUSANDS = re.compile(r"[-+]?\$?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
+#: Thousands, or parts of a thousand, as in all countries that have `;` between fields.
+_EITHER = re.compile(r"[-+]?\$?[0-9]+,[0-9]{3}")
 _TRUE = frozenset({"true", "1", "yes", "t"})
 
 
@@ -100,7 +103,8 @@ class Bill:
 def read_bill(path: Path, *, provider: str | None) -> Bill:
     """Read the file; raises InvalidBill. `provider` is whose it is, where it does not show."""
     text = _text_of(path)
-    rows = csv.reader(io.StringIO(text), delimiter=_delimiter(text), strict=True)
+    delimiter = _delimiter(text)
+    rows = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     columns, names = _columns(rows)
     if "day" not in columns or not ({"cost", "input", "fresh", "output"} & columns.keys()):
         raise InvalidBill(
@@ -109,7 +113,7 @@ def read_bill(path: Path, *, provider: str | None) -> Bill:
             f" {', '.join((*_NAMES['input'], *_NAMES['fresh']))}",
         )
     vendor = provider or _vendor(names)
-    read = list(_lines(rows, columns, width=len(names)))
+    read = list(_lines(rows, columns, width=len(names), delimiter=delimiter))
     if provider is None and "provider" in columns:
         vendor = _only_provider(read)
     vendor = vendor or _by_models(read)
@@ -136,9 +140,12 @@ class _Read(NamedTuple):
 class _Row:
     """The fields of a line, by what they are about."""
 
-    def __init__(self, fields: Sequence[str], columns: Mapping[str, int]) -> None:
+    def __init__(
+        self, fields: Sequence[str], columns: Mapping[str, int], *, delimiter: str
+    ) -> None:
         self._fields = fields
         self._columns = columns
+        self._delimiter = delimiter
 
     def text(self, name: str) -> str:
         """Return a field as it is, "" where there is none."""
@@ -153,6 +160,8 @@ class _Row:
         said = self.text(name)
         if not said:
             return None
+        if self._delimiter != "," and _EITHER.fullmatch(said):
+            raise InvalidBill(f"{name} may be thousands, or behind the comma: write a point")
         if _THOUSANDS.fullmatch(said):
             said = said.replace(",", "")
         try:
@@ -248,7 +257,9 @@ def _says_tiers(read: Sequence[_Read]) -> bool:
     return all(one.says_tier for one in read)
 
 
-def _lines(rows: "Reader", columns: Mapping[str, int], *, width: int) -> Iterator[_Read]:
+def _lines(
+    rows: "Reader", columns: Mapping[str, int], *, width: int, delimiter: str
+) -> Iterator[_Read]:
     """Yield all lines that say something; raises InvalidBill with all that was wrong."""
     problems: list[tuple[int, str]] = []
     for number, fields in _numbered(rows):
@@ -257,7 +268,7 @@ def _lines(rows: "Reader", columns: Mapping[str, int], *, width: int) -> Iterato
                 raise InvalidBill(f"no CSV: {fields}")
             if len(fields) != width:
                 raise InvalidBill(f"has {len(fields)} fields, the header has {width}")
-            row = _Row(fields, columns)
+            row = _Row(fields, columns, delimiter=delimiter)
             if not row.is_blank:
                 yield _read(row, columns)
         except InvalidBill as error:

@@ -1,6 +1,7 @@
 """What an alert says, in a sentence that stands by itself."""
 
 from turnmill.domain.analytics.alert_bounds import Rule
+from turnmill.domain.analytics.share_words import share_words
 
 
 def sentence(rule: Rule, subject: str, *, value: float, usual: float | None) -> str:
@@ -9,14 +10,14 @@ def sentence(rule: Rule, subject: str, *, value: float, usual: float | None) -> 
         case Rule.COST:
             return f"an hour cost {_usd(value)}{_usually(usual, _usd)}"
         case Rule.FAILURES:
-            return f"{_share(value)} of the turns of {subject} came to nothing" + _usually(
-                usual, _share
+            return f"{share_words(value)} of the turns of {subject} came to nothing" + _usually(
+                usual, share_words
             )
         case Rule.QUEUE:
             return f"a turn of the lane {subject} has been due for {_long(value)}"
         case Rule.CACHE:
-            return f"{_share(value)} of the input of {subject} came from a cache" + _usually(
-                usual, _share
+            return f"{share_words(value)} of the input of {subject} came from a cache" + _usually(
+                usual, share_words
             )
         case Rule.BUDGET:
             limit = "" if usual is None else f", beyond its limit of {_usd(usual)}"
@@ -34,10 +35,6 @@ def _usually(usual: float | None, read: object) -> str:
 
 def _usd(amount: float) -> str:
     return f"${amount:,.2f}"
-
-
-def _share(share: float) -> str:
-    return f"{share * 100:.1f} %"
 
 
 def _long(seconds: float) -> str:

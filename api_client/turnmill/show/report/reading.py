@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from turnmill.domain.analytics.share_words import share_words
 from turnmill.domain.analytics.windows import Grain
 
 #: A change that is smaller is none.
@@ -97,7 +98,7 @@ def share(value: float | None) -> str:
     if 0 < value < 0.0005:
         return f"< 0.1{_THIN}%"
     digits = 1 if value < 0.0995 or 0.9 < value < 1 else 0
-    return f"{value * 100:.{digits}f}{_THIN}%"
+    return share_words(value, digits=digits).replace(" ", _THIN)
 
 
 def span(ms: float | None) -> str:

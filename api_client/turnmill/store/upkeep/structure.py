@@ -17,6 +17,8 @@ from turnmill.store.schema.roles import FUNCTIONS
 TRIGGERS = (
     *((table, "keep") for table in ("audit_log", "audit_heads")),
     *((table, "keep_whole") for table in ("audit_log", "audit_heads")),
+    *((table, "audit_at_now") for table in ("audit_log", "audit_heads")),
+    ("audit_log", "audit_in_place"),
     *((table, "refuse_erased") for table in BANNED_IN),
 )
 
