@@ -30,6 +30,7 @@ SHOWN = frozenset(
         *("error_code", "finish_reason", "waits_for", "service_tier", "worker", "lease_owner"),
         *("provider", "providers", "model", "api", "name", "channel", "table", "column", "user"),
         *("product", "eviction", "encoding", "schema", "layers", "metrics_host", "app", "argv"),
+        *("transaction",),  # a number that Postgres gives
         *("before", "after", "tables_from", "search_path", "promise", "broken", "task", "default"),
         *("check", "what", "fix", "words", "hint", "accident", "obstacles", "columns", "numbers"),
         *("spare", "session", "asyncio_task", "reads", "reader", "observers", "host", "noun"),

@@ -70,7 +70,7 @@ _ANYWHERE = frozenset({"", "global", "not_available", "none"})
 _TIER_IN_ITEM = re.compile(r"\b(batch|flex|priority|scale|ultrafast)\b")
 # What begins with 0 has no thousands.
 _THOUSANDS = re.compile(r"[-+]?\$?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
-#: Thousands, or parts of a thousand, as in all countries that have `;` between fields.
+#: Where fields have `;` between them, this may be thousands as well as a fraction.
 _EITHER = re.compile(r"[-+]?\$?[0-9]+,[0-9]{3}")
 _TRUE = frozenset({"true", "1", "yes", "t"})
 

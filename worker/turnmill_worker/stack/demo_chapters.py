@@ -139,7 +139,8 @@ def _middleware(client: Client, system: System) -> Iterator[str]:
 
 def _streams(client: Client, _: System) -> Iterator[str]:
     session = client.sessions.create(user_id=_USER)
-    turn = client.send(session, "Tell it as you think of it", stream=True)
+    slowly = {"mock": {"tokens_per_second": 20}}
+    turn = client.send(session, "Tell it as you think of it", metadata=slowly, stream=True)
     deltas = [one.text for one in turn.stream(timeout=_SOON) if one.kind is StreamKind.DELTA]
     same = "".join(deltas) == turn.result(timeout=_SOON).text
     pieces = f"{len(deltas)} of them"
