@@ -123,6 +123,35 @@ def test_few_of_whom_nothing_has_failed_yet_are_no_proof_that_nothing_does(
     assert missed <= 5
 
 
+@pytest.mark.parametrize(
+    ("users", "usual", "other"), [((200, 200), 0.02, 0.2), ((200, 20), 0.05, 0.3)]
+)
+def test_intervals_hold_where_few_send_most_and_all_of_one_s_turns_fail_together(
+    users: tuple[int, int], usual: float, other: float
+) -> None:
+    chance = random.Random(23)
+
+    def user(rate: float) -> Cluster:
+        turns = min(200, int(chance.paretovariate(1.3)))
+        return Cluster(turns * (chance.random() < rate), turns)
+
+    missed = 0
+    for _ in range(100):
+        before = [user(usual) for _ in range(users[0])]
+        after = [user(other) for _ in range(users[1])]
+        looks = [
+            between(before[: users[0] * n // 10], after[: users[1] * n // 10], within=(0, 1))
+            for n in range(1, 11)
+        ]
+        missed += any(
+            found.low is not None
+            and found.high is not None
+            and not found.low <= other - usual <= found.high
+            for found in looks
+        )
+    assert missed <= 5
+
+
 def test_what_gets_better_from_below_nothing_is_not_told_as_a_share_of_it() -> None:
     before, after = ([Cluster(score, 1)] * FEWEST for score in (-0.5, 0.5))
     found = between(before, after, within=(-1, 1))

@@ -1,7 +1,6 @@
 """Taking results: each turn is settled once, in groups, in whatever order and however often."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -27,8 +26,6 @@ from turnmill_worker.providers.port import Done, Usage, used_by
 from turnmill_worker.turn import settlements, verdict
 from turnmill_worker.turn.ledger import UNSTORABLE
 from turnmill_worker.turn.verdict import Verdict
-
-logger = logging.getLogger("turnmill.native")
 
 _GROUP = 200
 #: Lines that were never run, and cost no attempt.

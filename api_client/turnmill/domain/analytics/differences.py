@@ -193,11 +193,16 @@ def _mean_or_none(clusters: Iterable[Cluster], within: tuple[float, float] | Non
 
 
 def _mean(clusters: list[Cluster], ends: Iterable[float] = ()) -> _Mean:
-    """Return the ratio of sums, and how far clusters are from it, with one more at each end."""
+    """Return the ratio of sums, and how far clusters are from it, with one more at each end.
+
+    Those are as large as clusters are in the mean square: where a few are most of all, one more
+    like them might have come, and moved the ratio more than most do.
+    """
     total, n, count = sum(c.total for c in clusters), sum(c.of for c in clusters), len(clusters)
     mean = total / n
     squares = sum((c.total - mean * c.of) ** 2 for c in clusters)
-    squares += sum(((end - mean) * n / count) ** 2 for end in ends)
+    size = sum(c.of**2 for c in clusters) / count  # squared
+    squares += sum((end - mean) ** 2 * size for end in ends)
     return _Mean(mean, squares, count, n)
 
 
