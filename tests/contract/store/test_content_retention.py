@@ -1,26 +1,33 @@
 """Content goes when its time is over, figures stay, and nothing brings it back."""
 
+import hashlib
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select
 
 from tests import rows, steps
-from turnmill.domain.errors import ContentGone
+from tests.batch_clients import batches_of
+from turnmill.domain.errors import ContentGone, IdempotencyConflict
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import TurnState
 from turnmill.new_ids import new_id
 from turnmill.store import kept
 from turnmill.store.database import Database
+from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.attached import release_turns, use
 from turnmill.store.nouns import sessions, turns
 from turnmill.store.nouns.user_retention import content_kept_of, keep_content_of
 from turnmill.store.records import Fenced
+from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.file_tables import attachment_uses, attachments
 from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.schema.tables import attempts, messages
+from turnmill.store.schema.tables import turns as turn_rows
 from turnmill.store.upkeep.content_retention import empty_content, sessions_with_old_content
 from turnmill.verbs.reply import read_reply
 
@@ -32,7 +39,8 @@ NOW = datetime.now(UTC)
 
 def aged(store: Database, session: SessionId, days: float, text: str, **options: Any) -> TurnId:
     """Have a turn answered that ended so many days ago."""
-    turn = steps.send(store, session, text).turn_id
+    said = {name: options.pop(name) for name in ("idempotency_key",) if name in options}
+    turn = steps.send(store, session, text, **said).turn_id
     steps.end(store, steps.take_one(store, turn), **options)
     rows.ended_at(store, turn, NOW - days * DAY)
     rows.set_session(store, session, created_at=NOW - 400 * DAY)
@@ -146,6 +154,58 @@ def test_words_of_vendors_about_a_turn_go_too(store: Database) -> None:
         with pytest.raises(ContentGone):
             turns.retry(conn, turn, new_id=TurnId(new_id()))
         assert turns.get(conn, turn).error_code == "rejected"
+
+
+def test_no_hash_stays_by_which_a_few_words_can_be_guessed_and_a_key_stands_for_its_turn(
+    store: Database,
+) -> None:
+    session = rows.start(store)
+    old = aged(store, session, 31, "yes", idempotency_key="gone")
+    new = aged(store, session, 1, "no", idempotency_key="kept")
+    assert empty(store) == 1
+    with store.begin() as conn:
+        hashes = dict(conn.execute(select(turn_rows.c.id, turn_rows.c.idempotency_hash)).all())
+    assert hashes == {old: b"", new: hashlib.sha256(b"no").digest()}
+    for text in ("yes", "what nobody can tell from it any more"):
+        again = steps.send(store, session, text, idempotency_key="gone")
+        assert (again.turn_id, again.created) == (old, False)
+        assert send_many(store, session, text, key="gone") == [(old, False)]
+    with pytest.raises(IdempotencyConflict):
+        steps.send(store, session, "yes", idempotency_key="kept")
+
+
+def send_many(store: Database, session: SessionId, text: str, *, key: str) -> list[Any]:
+    with store.begin() as conn:
+        done = accept_many(conn, [(session, rows.say(text, idempotency_key=key))])
+    return [(one.turn_id, one.created) for one in done]
+
+
+def test_lines_of_batches_lose_what_equal_ones_are_found_by(
+    store: Database, tmp_path: Path
+) -> None:
+    first = batches_of(store).create(lines(tmp_path, "yes", "no"), user_id="ada", name="first")
+    said = {one.line: one.turn_id for one in first.iter_results()}
+    for turn in said.values():
+        assert turn is not None
+        rows.run(store, turn)
+    path = lines(tmp_path, "yes", "no")
+    batches_of(store).create(path, user_id="ada", name="again", reuse=True)
+    yes = said[1]
+    assert yes is not None
+    with store.begin() as conn:
+        of_yes = turns.get(conn, yes)
+    rows.ended_at(store, of_yes.id, NOW - 31 * DAY)
+    rows.set_session(store, of_yes.session_id, created_at=NOW - 400 * DAY)
+    assert empty(store) == 1
+    with store.begin() as conn:
+        keys = conn.execute(select(batch_lines.c.line, batch_lines.c.key.is_not(None)))
+        assert sorted(tuple(one) for one in keys) == [(1, False), (1, False), (2, True), (2, True)]
+
+
+def lines(folder: Path, *texts: str) -> Path:
+    path = folder / "lines.jsonl"
+    path.write_text("".join(f"{json.dumps({'text': one})}\n" for one in texts))
+    return path
 
 
 def test_a_session_in_which_a_turn_runs_is_left_and_a_frozen_worker_fenced_off(

@@ -25,9 +25,9 @@ from turnmill.store.rules.accepting import (
     as_json,
     at_message,
     columns,
-    hashes_of,
     in_json,
     require_open,
+    says_the_same,
     sealer_of_new,
     session_values,
     turn_values,
@@ -324,7 +324,7 @@ def _accepted_before(
             if turn.idempotency_key is not None:
                 digest = content_hash(turn.messages)
                 known[session_id, turn.idempotency_key] = (turn.id, digest)
-        elif found[1] not in hashes_of(turn, session_id, sealer):
+        elif not says_the_same(turn, found[1], session_id, sealer):
             raise at_message(index, IdempotencyConflict())
         standing.append(None if found is None else _as_known(found[0], session_id))
     return standing

@@ -30,6 +30,8 @@ from turnmill.store.line.attached import release_turns
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.topics import forget_topic
 from turnmill.store.nouns.holds import not_on_hold
+from turnmill.store.rules.accepting import OF_WHAT_IS_GONE
+from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.belongings import BELONGINGS, Belonging
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.life_tables import user_retention
@@ -169,11 +171,25 @@ def _empty(conn: Connection, session_id: SessionId, ended: Sequence[Any]) -> Non
     for one in BELONGINGS:
         if one.turn is not None and one.content:
             conn.execute(update(one.table).where(one.turn.in_(ended)).values(_nothing(one)))
+    _forget_hashes(conn, ended)
     release_turns(conn, [TurnId(one) for one in ended])
     forget_topic(conn, [session_id])
     first = select(func.min(turns.c.seq)).where(turns.c.id.in_(ended)).scalar_subquery()
     told = and_(compactions.c.session_id == session_id, compactions.c.up_to_seq >= first)
     conn.execute(update(compactions).where(told).values(summary=null()))
+
+
+def _forget_hashes(conn: Connection, ended: Sequence[Any]) -> None:
+    """Take out what tells of a few words what they were to whoever tries all that may have been.
+
+    Keys of turns stay, so that what is sent again comes to no other turn.
+    """
+    keyed = and_(turns.c.id.in_(ended), turns.c.idempotency_key.is_not(None))
+    conn.execute(update(turns).where(keyed).values(idempotency_hash=OF_WHAT_IS_GONE))
+    lines = batch_lines.c
+    of_turns = or_(lines.turn_id.in_(ended), lines.reused_from.in_(ended))
+    keys = select(lines.key).where(lines.turn_id.in_(ended), lines.key.is_not(None))
+    conn.execute(update(batch_lines).where(lines.key.in_(keys), of_turns).values(key=None))
 
 
 def _empty_notes(conn: Connection, session_id: SessionId, *, until: datetime) -> None:
