@@ -1,7 +1,7 @@
 """Migrations end where the tables of the code begin, and can be undone."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from turnmill.store.database import Database
 from turnmill.store.kept import KeptRef, kept_of, take_due
 from turnmill.store.nouns.sessions import remove
 from turnmill.store.schema import migrate, revision
-from turnmill.store.schema.batch_tables import batch_lines, metadata
+from turnmill.store.schema.batch_tables import metadata
 from turnmill.store.schema.bounds import within_bounds
 from turnmill.store.schema.tables import attempts, batches, sessions, turns
 from turnmill.store.schema_name import SCHEMA
@@ -262,30 +262,6 @@ def test_batches_of_before_are_sealed_where_every_line_stands(
         found = conn.execute(select(batches)).one()
     assert (found.state, found.sealed_at is not None) == becomes
     assert found.fed_line == found.last_line
-
-
-@pytest.mark.parametrize("began_at", ["0056"])
-def test_hashes_of_what_was_gone_before_go(store: Database, url: str) -> None:
-    old, new, now = new_id(), new_id(), datetime.now(UTC)
-    session, batch = new_id(), new_id()
-    with store.begin() as conn:
-        values = {"user_id": "ada", "provider": "mock", "model": "m", "content_gone_until": now}
-        conn.execute(sessions.insert().values(id=session, **values))
-        conn.execute(batches.insert().values(id=batch, name="of before", content_hash=b""))
-        for n, (turn, days) in enumerate(((old, -1), (new, 1)), 1):
-            row = {"id": turn, "session_id": session, "seq": n, "max_attempts": 5}
-            row |= {"state": "succeeded", "finished_at": now + timedelta(days=days)}
-            row |= {"idempotency_key": f"{n}", "idempotency_hash": b"hash"}
-            conn.execute(turns.insert().values(row))
-            for line, of in ((n, "turn_id"), (n + 2, "reused_from")):
-                row = {"batch_id": batch, "line": line, "key": b"key", of: turn}
-                conn.execute(batch_lines.insert().values(row))
-    migrate.upgrade(url)
-    with store.begin() as conn:
-        hashes = dict(conn.execute(select(turns.c.id, turns.c.idempotency_hash)).all())
-        keys = dict(conn.execute(select(batch_lines.c.line, batch_lines.c.key)).all())
-    assert hashes == {old: b"", new: b"hash"}
-    assert keys == {1: None, 2: b"key", 3: None, 4: b"key"}
 
 
 def test_two_migrations_at_once_take_turns(postgres_server: EmbeddedPostgres) -> None:

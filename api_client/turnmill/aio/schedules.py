@@ -131,5 +131,5 @@ class AsyncSchedules:
         return await self._executor.run(schedules.resume(schedule))
 
     async def delete(self, schedule: ScheduleRef) -> None:
-        """Make no more runs, or raise ScheduleNotFound; turns that were made stay."""
+        """Make no more runs, or raise ScheduleNotFound or UserOnHold; turns that were made stay."""
         await self._executor.run(schedules.delete(schedule))

@@ -92,9 +92,10 @@ class AsyncUsers:
     async def hold(self, user_id: str, *, reason: str) -> Hold:
         """Let nothing of a user be deleted, by nobody, until `release`: a legal hold.
 
-        Neither by `erase`, `sessions.delete` and `attachments.delete`, which raise UserOnHold, nor
-        when its time is over.
-        Raises UserErased where an erasure has begun already.
+        Neither by `erase`, `sessions.delete`, `attachments.delete` and `schedules.delete`, which
+        raise UserOnHold, nor when its time is over; nor what others have said in his sessions, who
+        are not erased before that. Raises UserErased where an erasure of his, or of one of those,
+        has begun already.
         """
         return await self._executor.run(acting.hold(user_id, reason, actor=self._actor))
 

@@ -132,5 +132,5 @@ class Schedules:
         return self._executor.run(schedules.resume(schedule))
 
     def delete(self, schedule: ScheduleRef) -> None:
-        """Make no more runs, or raise ScheduleNotFound; turns that were made stay."""
+        """Make no more runs, or raise ScheduleNotFound or UserOnHold; turns that were made stay."""
         self._executor.run(schedules.delete(schedule))

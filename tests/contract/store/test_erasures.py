@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 
 from tests import rows, steps
 from tests.batch_clients import batches_of
+from tests.contract.store.test_schedules import plan
 from turnmill.domain.budgets import OnExceeded, Period, Scope
 from turnmill.domain.errors import UserErased, UserNotFound, UserOnHold
 from turnmill.domain.ids import SessionId, hash_of_user
@@ -24,7 +25,7 @@ from turnmill.store.budget_records import Holder, NewBudget
 from turnmill.store.database import Database
 from turnmill.store.deletion_records import ErasureReport, Gone
 from turnmill.store.file_records import AttachmentId
-from turnmill.store.nouns import attachments, budgets, erasures, holds, sessions
+from turnmill.store.nouns import attachments, budgets, erasures, holds, schedules, sessions
 from turnmill.store.nouns import user_retention as keeping
 from turnmill.store.records import Fenced
 from turnmill.store.schema.belongings import BELONGINGS, Goes
@@ -305,6 +306,16 @@ def test_nothing_of_a_user_on_hold_is_deleted_by_anybody(store: Database, erasin
         assert holds.release(conn, "ada")
         assert not holds.release(conn, "ada")
     assert erase(erasing).done
+
+
+def test_a_schedule_of_somebody_on_hold_is_paused_and_not_deleted(store: Database) -> None:
+    made = store.run(schedules.create, rows.start(store), plan())
+    store.run(holds.hold, "ada", "case 7")
+    with pytest.raises(UserOnHold):
+        store.run(schedules.remove, made.id)
+    assert store.run(schedules.pause, made.id).paused
+    store.run(holds.release, "ada")
+    store.run(schedules.remove, made.id)
 
 
 def test_a_hold_that_comes_when_an_erasure_has_begun_is_refused_and_not_promised(

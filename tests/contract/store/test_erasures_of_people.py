@@ -9,13 +9,16 @@ from sqlalchemy import and_, select
 
 from tests import rows, steps
 from tests.contract.store.people_rows import add, answered, note, say, shared, told
-from turnmill.domain.errors import UserErased
+from turnmill.domain.errors import UserErased, UserOnHold
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import ErasureState, TurnState
+from turnmill.new_ids import new_id
 from turnmill.settings import Settings
+from turnmill.store.analytics import feedback
 from turnmill.store.database import Database
 from turnmill.store.deletion_records import ErasureReport
-from turnmill.store.nouns import erasures, sessions
+from turnmill.store.feedback_records import NewFeedback
+from turnmill.store.nouns import erasures, holds, sessions
 from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.schema.people_tables import notes, participants, shared_log, turn_senders
 from turnmill.store.schema.tables import attempts, messages, turns
@@ -58,6 +61,48 @@ def test_what_a_member_said_in_a_session_of_another_is_emptied_and_the_rest_stay
     ]
     assert "a note of bob" not in [one.text for one in told(store, session)]
     assert "a note of eve" in [one.text for one in told(store, session)]
+
+
+@pytest.mark.parametrize("how", ["a message", "a note", "feedback"])
+def test_who_has_spoken_in_a_session_of_somebody_on_hold_is_not_erased_before_it_ends(
+    store: Database, tmp_path: Path, how: str
+) -> None:
+    speak(store, rows.start(store, user_id="ada"), how)
+    erasing = Erasing(store, Settings(home=tmp_path))
+    erasing.erase("bob", reason="", grace=timedelta(microseconds=1))
+    store.run(holds.hold, "ada", "case 7")
+    assert erasing.go_on_with_all() == 0, "what waits, waits"
+    with pytest.raises(UserOnHold):
+        erase(store, tmp_path)
+    assert store.run(holds.release, "ada")
+    assert erase(store, tmp_path).done
+
+
+@pytest.mark.parametrize("how", ["a message", "a note", "feedback"])
+def test_a_hold_is_refused_while_what_somebody_has_said_in_a_session_is_being_erased(
+    store: Database, tmp_path: Path, how: str
+) -> None:
+    speak(store, rows.start(store, user_id="ada"), how)
+    rows.start(store, user_id="eve")
+    store.run(erasures.request, "bob", reason="", grace=timedelta(0))
+    assert store.run(erasures.begin, "bob")  # and whoever began it has died
+    with pytest.raises(UserErased, match="somebody is being erased who has spoken"):
+        store.run(holds.hold, "ada", "case 7")
+    assert store.run(holds.hold, "eve", "case 7").user_id == "eve"
+    assert Erasing(store, Settings(home=tmp_path)).go_on_with_all() == 1
+    assert store.run(holds.hold, "ada", "case 7").user_id == "ada"
+
+
+def speak(store: Database, session: SessionId, how: str) -> None:
+    """Let bob say something there."""
+    add(store, session, "bob")
+    if how == "a note":
+        note(store, session, "a note of bob", "bob")
+        return
+    turn = say(store, session, "words", "bob" if how == "a message" else "ada")
+    answered(store, turn)
+    if how == "feedback":
+        store.run(feedback.give, turn, NewFeedback(score=-1, by="bob"), new_id=new_id())
 
 
 def test_a_session_goes_with_its_owner_whoever_takes_part(store: Database, tmp_path: Path) -> None:

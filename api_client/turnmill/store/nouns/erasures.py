@@ -18,13 +18,12 @@ from turnmill.domain.ids import hash_of_user
 from turnmill.domain.states import ErasureState
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.deletion_records import Erasure
-from turnmill.store.nouns.holds import is_held, refuse_held
+from turnmill.store.nouns.holds import is_kept, refuse_kept
 from turnmill.store.nouns.users import is_known
 from turnmill.store.schema.batch_tables import batch_lines
+from turnmill.store.schema.belongings import SPOKEN
 from turnmill.store.schema.erasure_tables import BANNED_IN, erasures, holds
-from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.life_tables import tombstones
-from turnmill.store.schema.people_tables import notes, turn_senders
 from turnmill.store.schema.tables import batches, messages, sessions, turns
 from turnmill.store.schema_name import SCHEMA, execute
 from turnmill.store.types import (
@@ -56,7 +55,7 @@ def request(conn: Connection, user_id: str, *, reason: str, grace: timedelta) ->
     Raises UserNotFound where there is nothing of his and never was, and UserOnHold.
     """
     conn.execute(lock_table(holds))
-    refuse_held(conn, user_id)
+    refuse_kept(conn, user_id)
     state, known = state_of(conn, user_id), is_known(conn, user_id)
     if state is None and not known:
         raise UserNotFound("nothing is known of such a user, and nothing was erased")
@@ -115,7 +114,7 @@ def begin(conn: Connection, user_id: str) -> bool:
     Nor is it while somebody holds what is his.
     """
     conn.execute(lock_table(holds))
-    if is_held(conn, user_id):
+    if is_kept(conn, user_id):
         return False
     begun = update(erasures).where(
         _of(user_id), erasures.c.state == ErasureState.WAITING, erasures.c.due_at <= db_asof()
@@ -188,12 +187,11 @@ def says_plainly(conn: Connection, user_id: str) -> bool:
     )
     if conn.execute(plain.limit(1)).first() is not None:
         return True
-    for said in (turn_senders, notes, feedback):
-        name = said.c.sender if said is notes else said.c.name
+    for where, who in SPOKEN:
         theirs = (
             select(sessions.c.id)
-            .join(said, said.c.session_id == sessions.c.id)
-            .where(name == user_id, sessions.c.user_id != user_id)
+            .join(who.table, where == sessions.c.id)
+            .where(who == user_id, sessions.c.user_id != user_id)
         )
         if conn.execute(theirs.limit(1)).first() is not None:
             return True

@@ -10,6 +10,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import ErasureState
 from turnmill.store.deletion_records import Hold
 from turnmill.store.nouns.users import is_known
+from turnmill.store.schema.belongings import SPOKEN
 from turnmill.store.schema.erasure_tables import erasures, holds
 from turnmill.store.schema.tables import sessions
 from turnmill.store.types import insert_into, lock_table
@@ -18,12 +19,18 @@ from turnmill.store.types import insert_into, lock_table
 def hold(conn: Connection, user_id: str, reason: str) -> Hold:
     """Let nobody delete what is the user's; raises UserNotFound.
 
-    And UserErased where his erasure has begun: what of it has gone by now is gone.
+    And UserErased where his erasure has begun, or that of somebody who has spoken in a session of
+    his: what of it has gone by now is gone.
     """
     conn.execute(lock_table(holds))
-    begun = (erasures.c.user_id == user_id, erasures.c.state == ErasureState.ERASING)
-    if conn.execute(select(erasures.c.state).where(*begun)).first() is not None:
+    begun = _begun(conn, user_id)
+    if user_id in begun:
         raise UserErased("the erasure of this user has begun", hint="a hold comes before it")
+    if begun:
+        raise UserErased(
+            "somebody is being erased who has spoken in a session of this user",
+            hint="`turnmill users hold` again when that is over: it takes in what is left",
+        )
     if not is_known(conn, user_id):
         raise UserNotFound("nothing is known of such a user")
     statement = insert_into(conn, holds).values(user_id=user_id, reason=reason)
@@ -44,15 +51,50 @@ def find(conn: Connection, *, after: str | None = None, limit: int = 100) -> lis
     return [Hold(**row._mapping) for row in conn.execute(query)]
 
 
-def is_held(conn: Connection, user_id: str) -> bool:
-    """Tell whether the user is on hold."""
-    return conn.execute(select(holds.c.since).where(holds.c.user_id == user_id)).first() is not None
+def _begun(conn: Connection, user_id: str) -> set[str]:
+    """Return of whom an erasure has begun that takes something from this user's sessions."""
+    names = [user_id]
+    for where, who in SPOKEN:
+        mine = select(who).join(sessions, sessions.c.id == where).distinct()
+        names += conn.scalars(mine.where(sessions.c.user_id == user_id, who.in_(_being_erased())))
+    found = conn.scalars(_being_erased().where(erasures.c.user_id.in_(names)))
+    return {one for one in found if one is not None}
+
+
+def _being_erased() -> Any:
+    return select(erasures.c.user_id).where(erasures.c.state == ErasureState.ERASING)
+
+
+def is_kept(conn: Connection, user_id: str) -> bool:
+    """Tell whether the user is on hold, or has spoken in a session of somebody who is."""
+    return _is_held(conn, user_id) or _speaks_in_held(conn, user_id)
+
+
+def refuse_kept(conn: Connection, user_id: str) -> None:
+    """Raise UserOnHold where the user must not be erased: see `is_kept`."""
+    refuse_held(conn, user_id)
+    if _speaks_in_held(conn, user_id):
+        raise UserOnHold("the user has spoken in a session of somebody who is on hold")
 
 
 def refuse_held(conn: Connection, user_id: str) -> None:
     """Raise UserOnHold where nothing of the user may be deleted."""
-    if is_held(conn, user_id):
+    if _is_held(conn, user_id):
         raise UserOnHold()
+
+
+def _is_held(conn: Connection, user_id: str) -> bool:
+    return conn.execute(select(holds.c.since).where(holds.c.user_id == user_id)).first() is not None
+
+
+def _speaks_in_held(conn: Connection, user_id: str) -> bool:
+    held = select(holds.c.since).join(sessions, sessions.c.user_id == holds.c.user_id)
+    return any(
+        conn.execute(
+            held.join(who.table, where == sessions.c.id).where(who == user_id).limit(1)
+        ).first()
+        for where, who in SPOKEN
+    )
 
 
 def refuse_held_sessions(conn: Connection, session_ids: Collection[SessionId]) -> None:

@@ -29,6 +29,7 @@ from turnmill.new_ids import new_id
 from turnmill.store.codec import content_of, parts_from, shown_parts
 from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.head import lock_sessions
+from turnmill.store.nouns.holds import refuse_held_sessions
 from turnmill.store.readable import ODD, read_one, readable
 from turnmill.store.records import Accepted, Head, NewTurn
 from turnmill.store.rules.sealing import object_in, sealed_in
@@ -164,8 +165,9 @@ def resume(conn: Connection, schedule_id: UUID) -> Schedule:
 
 
 def remove(conn: Connection, schedule_id: UUID) -> None:
-    """Make no more runs; turns that were made stay."""
-    _locked(conn, schedule_id)
+    """Make no more runs; turns that were made stay. Raises UserOnHold: `pause` ends runs, too."""
+    row = _locked(conn, schedule_id)
+    refuse_held_sessions(conn, [row.session_id])
     conn.execute(delete(schedules).where(schedules.c.id == schedule_id))
 
 

@@ -237,6 +237,13 @@ BELONGINGS: tuple[Belonging, ...] = (
     Belonging(table=erasures, goes=Goes.LATER, user=erasures.c.user_id),
 )
 
+#: Where what somebody says stands, in whosever session: its session, and who said it.
+SPOKEN: tuple[tuple[Column[Any], Column[Any]], ...] = (
+    (turn_senders.c.session_id, turn_senders.c.name),
+    (notes.c.session_id, notes.c.sender),
+    (feedback.c.session_id, feedback.c.name),
+)
+
 #: Tables whose rows name a turn or a session, and are nobody's: what is in them is of the house.
 OF_NOBODY: Mapping[Table, str] = MappingProxyType(
     {
