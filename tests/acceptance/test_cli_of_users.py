@@ -34,6 +34,9 @@ def test_a_user_is_exported_erased_and_looked_for(there: Terminal, tmp_path: Pat
     assert "readable until they expire" in there.run("users", "erasure", "ada").out
     looked = there.run("users", "verify-erasure", "ada", "--word", "hello of ada")
     assert (looked.code, "nothing was found" in looked.out) == (0, True)
+    # What is typed stands in no list of processes, which others may read.
+    looked = there.run("users", "verify-erasure", "ada", "--word", "-", typed="hello of\nof bob\n")
+    assert (looked.code, "messages.content" in looked.out) == (1, True)
     found = there.run("users", "verify-erasure", "bob", "--json")
     assert (found.code, found.json()["clean"]) == (1, False)
     said = there.run("send", "again", "--session", "ada:y", "--user", "ada")

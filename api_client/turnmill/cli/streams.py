@@ -10,6 +10,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from types import MappingProxyType
 
+from turnmill.domain.errors import InvalidText
 from turnmill.show.terminal import guard_terminals, on_one_line, say
 
 #: What can be done about an error of the system, by its number.
@@ -41,6 +42,14 @@ def run(command: Callable[[], int], *, failed: int, interrupted: int) -> int:
         code = failed
     _drop_what_cannot_be_written()
     return code
+
+
+def typed(what: str, *, most: int) -> str:
+    """Read what is handed in on stdin, and no more of it than shows that it is too long."""
+    try:
+        return sys.stdin.read(most + 1)
+    except UnicodeDecodeError:
+        raise InvalidText(f"{what} is no UTF-8", hint="convert it, as with iconv") from None
 
 
 def _explain(error: OSError | UnicodeError) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,11 +11,12 @@ import click
 from turnmill.cli import FAILED, INTERRUPTED, OK, STILL_RUNNING
 from turnmill.cli.awaited import what_holds
 from turnmill.cli.context import advise, json_option, open_client, say, show_error
+from turnmill.cli.streams import typed
 from turnmill.cli.talk import conversation_options, line_about, open_session, tell_reply
 from turnmill.cli.waiting import explaining, waiting
 from turnmill.cli.watching import print_events, watch
 from turnmill.domain.arguments import wait_seconds
-from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
+from turnmill.domain.errors import NoReply, TurnTimeout
 from turnmill.show.people_view import print_note
 from turnmill.show.tables import print_json
 from turnmill.show.terminal import tell
@@ -124,7 +124,7 @@ def command(
     with open_client() as client:
         message: Said = [] if text is None else text
         if text == "-":
-            message = _from_stdin(client.settings.max_text_bytes)
+            message = typed("text", most=client.settings.max_text_bytes)
         session = open_session(client, **conversation)
         sent: Turn | Note = client.send(session, message, **options)
         how: Any = {"timeout": timeout, "as_json": as_json, "save_audio": save_audio}
@@ -133,14 +133,6 @@ def command(
             return _watch(turn, **how) if stream else _wait(client, turn, **how)
         _tell_sent(sent, as_json=as_json)
         return OK
-
-
-def _from_stdin(most: int) -> str:
-    """Read what is to be sent, and no more than shows that it is too long."""
-    try:
-        return sys.stdin.read(most + 1)
-    except UnicodeDecodeError:
-        raise InvalidText("text is no UTF-8", hint="convert it, as with iconv") from None
 
 
 def _tell_sent(turn: Turn | Note, *, as_json: bool) -> None:

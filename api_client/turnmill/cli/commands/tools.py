@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,9 @@ from turnmill.cli.context import advise, code_of, json_option, open_client, say
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import listing_options, page_options
 from turnmill.cli.short_ids import session_of, turn_of
+from turnmill.cli.streams import typed
 from turnmill.domain.errors import (
     InvalidInput,
-    InvalidText,
     MoveRefused,
     ToolCallNotFound,
     TurnmillError,
@@ -139,7 +138,7 @@ def reject(*, why: str, **given: Any) -> int:
 def submit(*, turn_id: str, call_id: str | None, output: str, error: bool, as_json: bool) -> None:
     """Give the output of a call that is answered from outside."""
     with open_client() as client:
-        said = _from_stdin(client.settings.max_text_bytes) if output == "-" else output
+        said = typed("output", most=client.settings.max_text_bytes) if output == "-" else output
         turn = turn_of(client, turn_id)
         (wanted,) = _meant(turn, call_id, waits_for=FOR_TOOL, every=False)
         waits = wanted in _waiting(turn, FOR_TOOL)
@@ -230,11 +229,3 @@ def _tell(turn: Turn, call_id: str, sentence: str, *, as_json: bool) -> None:
     state = turn.refresh().state
     document = {"turn_id": turn.id, "call_id": call_id, "turn_state": state}
     print_outcome(f"{call_id}  {sentence}", document, as_json=as_json)
-
-
-def _from_stdin(most: int) -> str:
-    """Read an output, and no more than shows that it is too long."""
-    try:
-        return sys.stdin.read(most + 1)
-    except UnicodeDecodeError:
-        raise InvalidText("output is no UTF-8", hint="convert it, as with iconv") from None

@@ -11,7 +11,8 @@ import click
 from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
 from turnmill.cli.groups import CommandGroup
 from turnmill.cli.listing import listing_options
-from turnmill.domain.errors import UserNotFound
+from turnmill.cli.streams import typed
+from turnmill.domain.errors import InvalidText, UserNotFound
 from turnmill.show.deletion_view import print_deletion
 from turnmill.show.listing import print_listing
 from turnmill.show.tables import print_outcome
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 OK, FAILED = 0, 1  #: as the command line's exit codes are
 MOST = 1000  #: of a page
+_MOST_TYPED = 100_000  #: characters that are looked for
 
 user_argument = click.argument("user", metavar="USER")
 
@@ -146,13 +148,18 @@ def holds(*, as_json: bool) -> None:
 @command.command("verify-erasure")
 @user_argument
 @click.option(
-    "--word", "words", multiple=True, help="That nobody else says: it is looked for in texts, too."
+    "--word",
+    "words",
+    multiple=True,
+    metavar="TEXT",
+    help="That nobody else says: it is looked for in texts, too; - reads stdin, a word a line.",
 )
 @json_option
 def verify_erasure(*, user: str, words: tuple[str, ...], as_json: bool) -> int:
     """Look for a user in all tables, files and the Redis, and tell where something is."""
+    wanted = [one for word in words for one in (_typed() if word == "-" else [word])]
     with open_client() as client:
-        found = client.users.verify_erasure(user, words=words)
+        found = client.users.verify_erasure(user, words=wanted)
     print_check(found, as_json=as_json)
     return OK if found.clean else FAILED
 
@@ -170,6 +177,13 @@ def replay_erasures(*, path: str | None, as_json: bool) -> None:
     """Erase again, after a backup was restored, who was erased after it was made."""
     with open_client() as client:
         print_replayed(client.users.replay_erasures(path), as_json=as_json)
+
+
+def _typed() -> list[str]:
+    said = typed("what is looked for", most=_MOST_TYPED)
+    if len(said) > _MOST_TYPED:
+        raise InvalidText("too much to be looked for", hint="fewer words, and shorter ones")
+    return [line for line in said.splitlines() if line]
 
 
 def _all(read: Callable[..., Sequence[T]], last_of: Callable[[T], str]) -> Iterator[T]:
