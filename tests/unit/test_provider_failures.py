@@ -89,7 +89,11 @@ def test_a_vendor_that_says_a_refusal_passes_is_asked_again(
 
 
 @pytest.mark.parametrize(
-    "code", ["organization_on_hold", "cmek_key_disabled", "cmek_key_network_blocked"]
+    "code",
+    [
+        *("organization_on_hold", "cmek_key_disabled", "cmek_key_network_blocked"),
+        "claude_code_key_creator_not_member",
+    ],
 )
 def test_what_no_turn_of_an_account_is_answered_for_is_of_the_account(code: str) -> None:
     body = {"error": {"type": "invalid_request_error", "details": {"error_code": code}}}
@@ -97,6 +101,19 @@ def test_what_no_turn_of_an_account_is_answered_for_is_of_the_account(code: str)
     error = refusal(answer, request_id="", codes=("details.error_code", "type"))
     assert (type(error), error.error_code, error.of_account) == (Rejected, code, True)
     assert bench_of(error, is_own=True) is Bench.PROVIDER_FOR_GOOD
+
+
+@pytest.mark.parametrize("what", ["billing_unavailable", "spend_limit_reached"])
+def test_what_one_profile_is_not_billed_for_closes_the_account_to_nobody_else(what: str) -> None:
+    """Of a request whose `billing_policy` names a customer's: those without it are answered."""
+    code = f"linked_organization_{what}"
+    body = {"error": {"type": "billing_error", "details": {"error_code": code}}}
+    answer = RawAnswer(402, {}, json.dumps(body).encode())
+    error = refusal(answer, request_id="", codes=("details.error_code", "type"))
+    assert (type(error), error.error_code, error.of_account) == (Rejected, code, False)
+    assert bench_of(error, is_own=True) is None, "nobody else is to pay for it unasked"
+    plain = refusal(RawAnswer(402, {}, b"{}"), request_id="", codes=("details.error_code", "type"))
+    assert plain.of_account
 
 
 @pytest.mark.parametrize("code", ["", None, 400, "what the user said", "x" * 65, "a\nb", ["a"]])

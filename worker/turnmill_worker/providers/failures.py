@@ -69,6 +69,7 @@ _OF_ACCOUNT = frozenset(
         "billing_error",
         "billing_hard_limit_reached",
         "billing_not_active",
+        "claude_code_key_creator_not_member",
         "cmek_key_disabled",
         "cmek_key_network_blocked",
         "contract_spend_limit_reached",
@@ -81,6 +82,10 @@ _OF_ACCOUNT = frozenset(
     }
 )
 _STATUSES_OF_ACCOUNT = frozenset({401, 402})
+#: Of whom a request is billed to by the profile that it names: other requests are not.
+_OF_A_PROFILE = frozenset(
+    {"linked_organization_billing_unavailable", "linked_organization_spend_limit_reached"}
+)
 #: How a vendor says it where its code says little, in lower case.
 _NO_CREDIT = "your credit balance is too low"
 
@@ -165,7 +170,9 @@ def error_of_status(
         kind = MaybeSent if status >= 500 else Rejected
         if kind is Rejected and headers.get("x-should-retry", "").lower() == "true":
             kind = Rejected if status in _STATUSES_OF_ACCOUNT else NotSent
-    of_account = status in _STATUSES_OF_ACCOUNT or known in _OF_ACCOUNT
+    of_account = known in _OF_ACCOUNT or (
+        status in _STATUSES_OF_ACCOUNT and known not in _OF_A_PROFILE
+    )
     return kind(
         known or _CODE_OF_STATUS.get(status) or f"http_{status}",
         detail=detail[:DETAIL_MAX],

@@ -49,7 +49,8 @@ _OF_OURS = frozenset({"revoked", "turn_timeout"})
 _ACCOUNT = (
     *("account_deactivated", "account_suspended", "authentication_error", "billing_error"),
     *("billing_hard_limit_reached", "billing_not_active", "contract_spend_limit_reached"),
-    *("cmek_key_disabled", "cmek_key_network_blocked", "organization_on_hold"),
+    *("claude_code_key_creator_not_member", "cmek_key_disabled", "cmek_key_network_blocked"),
+    *("organization_on_hold",),
     *("enforced_spend_limit_reached", "http_401", "http_402", "http_403", "incorrect_api_key"),
     *("insufficient_credits", "insufficient_permissions", "insufficient_quota"),
     *("invalid_api_key", "invalid_authentication", "invalid_organization", "invalid_url"),
