@@ -77,7 +77,8 @@ class DoubleRig(Rig):
         if fault is Fault.UNREACHABLE:
             await self.double.stop()
         elif fault is Fault.THREAD_LOST:
-            assert isinstance(self.double, openai_server.OpenAIDouble)
+            forgets = openai_server.OpenAIDouble | anthropic_server.AnthropicDouble
+            assert isinstance(self.double, forgets)
             self.double.forget()
         elif fault is not None and not self._background:
             self.double.always = _AT_DOUBLES.get(fault, str(fault))
@@ -136,14 +137,15 @@ async def _openai(stack: AsyncExitStack, folder: Path, **settings: str) -> Rig:
     )
 
 
-async def _anthropic(stack: AsyncExitStack, folder: Path) -> Rig:
+async def _anthropic(stack: AsyncExitStack, folder: Path, **settings: str) -> Rig:
     double = await stack.enter_async_context(anthropic_server.AnthropicDouble())
     sdk = AsyncAnthropic(api_key=anthropic_server.KEY, base_url=double.base_url, max_retries=0)
     return DoubleRig(
         provider=_closed_by(stack, AnthropicProvider(sdk)),
         model=MODEL,
         double=double,
-        faults=_OF_ALL,
+        settings=settings,
+        faults=_OF_ALL | {Fault.THREAD_LOST} if settings else _OF_ALL,
         unusable={"thread": "no such kind"},
         environment={"ANTHROPIC_API_KEY": anthropic_server.KEY},
     )
@@ -163,6 +165,7 @@ RIGS: Mapping[str, Callable[[AsyncExitStack, Path], Awaitable[Rig]]] = MappingPr
         "openai-client": partial(_openai, thread="client"),
         "openai-chat": partial(_openai, api="chat"),
         "anthropic": _anthropic,
+        "anthropic-chain": partial(_anthropic, thread="chain"),
     }
 )
 

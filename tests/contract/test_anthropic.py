@@ -82,7 +82,9 @@ async def test_the_bound_on_output_is_ours_to_name(
     assert not {"max_output_tokens", "timeout"} & set(body)
 
 
-@pytest.mark.parametrize("settings", [{"stream": True}, {"messages": []}, {"thread": "chain"}])
+@pytest.mark.parametrize(
+    "settings", [{"stream": True}, {"messages": []}, {"thread": "conversation"}]
+)
 async def test_a_setting_that_would_break_a_promise_is_refused_unsent(
     anthropic: AnthropicProvider, anthropic_double: AnthropicDouble, settings: Mapping[str, Any]
 ) -> None:

@@ -41,6 +41,7 @@ TURNS = 40
 Charging = ChargingAnthropic | ChargingOpenAI
 APIS: dict[str, dict[str, Any]] = {
     "messages": {},
+    "messages in a thread": {"thread": "chain"},
     "chain": {},
     "responses": {"thread": "client"},
     "chat": {"api": "chat"},
@@ -50,7 +51,7 @@ APIS: dict[str, dict[str, Any]] = {
 @asynccontextmanager
 async def charging(api: str) -> AsyncIterator[tuple[Provider, Charging]]:
     """Give a provider whose vendor charges as the real one does, and that."""
-    if api == "messages":
+    if api.startswith("messages"):
         async with ChargingAnthropic() as double:
             key = anthropic_server.KEY
             sdk = AsyncAnthropic(api_key=key, base_url=double.base_url)
@@ -78,7 +79,7 @@ async def talk(api: str, **settings: Any) -> list[Settlement]:
                 provider,
                 books,
                 settings=APIS[api] | settings,
-                model="claude-sonnet-4-5" if api == "messages" else "gpt-5-mini",
+                model="claude-sonnet-4-5" if api.startswith("messages") else "gpt-5-mini",
                 system_prompt="Be brief.",
                 messages=[said],
                 history=stored([] if ref else books.past),

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.doubles import streams
+from tests.doubles.message_threads import MessageThreads
 from tests.doubles.vendor_double import (
     Call,
     Refused,
@@ -59,12 +60,18 @@ class AnthropicDouble(VendorDouble):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self._numbers = count(1)
+        self._called = count(1)
         self.files = Files("file_")
+        self.threads = MessageThreads()
 
     @property
     def base_url(self) -> str:
         """What goes into ANTHROPIC_BASE_URL."""
         return self.url
+
+    def forget(self) -> None:
+        """Lose all threads, as the vendor does within minutes."""
+        self.threads.forget()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -119,7 +126,7 @@ class AnthropicDouble(VendorDouble):
         _authorised(call)
         if not isinstance(call.body, dict):
             raise Refused(400, "invalid_request_error", "The request body is not valid JSON.")
-        body = call.body
+        body = self.threads.whole_of(call.body, betas=call.headers.get("anthropic-beta", ""))
         check_message_body(body)
         self.files.check_refs(body["messages"])
         if self.is_too_long(body["messages"]):
@@ -127,8 +134,9 @@ class AnthropicDouble(VendorDouble):
         text = self.says(body) or _echo(body["messages"])
         content: list[dict[str, Any]] = [{"type": "text", "text": text}]
         if call.fault == "tool_calls":
-            content.append({"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}})
-        return {
+            called = f"toolu_{next(self._called)}"
+            content.append({"type": "tool_use", "id": called, "name": "f", "input": {}})
+        reply = {
             "id": f"msg_{next(self._numbers):08}",
             "type": "message",
             "role": "assistant",
@@ -139,6 +147,8 @@ class AnthropicDouble(VendorDouble):
             "stop_details": _REFUSED if call.fault == "refusal" else None,
             "usage": None if call.fault == "no_usage" else _usage(),
         }
+        self.threads.hold(call.body, body, reply)
+        return reply
 
     async def _upload(self, call: Call) -> dict[str, Any]:
         _authorised(call)

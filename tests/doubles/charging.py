@@ -61,7 +61,7 @@ class ChargingAnthropic(AnthropicDouble):
         payload = await super()._create(call)
         if "content" not in payload:
             return payload  # it counts
-        payload["usage"] = self._usage(call.body, payload["content"])
+        payload["usage"] = self._usage(self.threads.whole or call.body, payload["content"])
         return payload
 
     def _usage(self, body: dict[str, Any], said: Any) -> dict[str, Any]:

@@ -46,11 +46,12 @@ _CHOICES: Mapping[str, str] = {"required": "any"}
 
 
 def messages_of(
-    request: Request, messages: Iterable[Message]
+    request: Request, messages: Iterable[Message], *, held: Sequence[Message] = ()
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Return what goes into `system`, and `messages`: from the user first to the user last.
 
     Roles alternate. A message's content is a text, or blocks where there are several or others.
+    `held` are messages that the vendor has already.
     """
     talk: list[Message] = []
     system: list[str] = []
@@ -60,7 +61,7 @@ def messages_of(
         else:
             talk.append(message)
     found: list[dict[str, Any]] = []
-    said = paired(talk, dialect=_DIALECT)
+    said = paired(talk, dialect=_DIALECT, held=held)
     for is_assistant, run in groupby(said, lambda one: one.role == "assistant"):
         parts = [part for one in run for part in one.parts]
         if is_assistant and not found:
@@ -127,12 +128,13 @@ def may_think(body: Mapping[str, Any]) -> bool:
     """Tell whether the vendor takes `thinking` in this request.
 
     It does not where a call is forced, nor with outputs of calls that were not thought about: a
-    turn that has changed its provider, or its settings, before them goes on without.
+    turn that has changed its provider, or its settings, before them goes on without. In a thread
+    that goes on nothing has changed, and the calls stand before what is sent.
     """
     if mapping(body.get("tool_choice")).get("type") in ("any", "tool"):
         return False
     messages = body["messages"]
-    if not [*_blocks_of(messages[-1:], "tool_result")]:
+    if len(messages) == 1 or not [*_blocks_of(messages[-1:], "tool_result")]:
         return True
     return messages[-2]["content"][0].get("type") in _THINKING
 

@@ -18,6 +18,8 @@ _MARK = "cache_control"
 _AN_HOUR = "1h"
 #: Of the tail: with tools and system as many as the vendor takes.
 _TAILS = 2
+#: The same where it holds a thread, and sets one itself.
+_TAILS_OF_THREAD = 1
 #: Blocks that it takes one on; on thinking, say, it does not.
 _MARKED = frozenset({"document", "image", "search_result", "text", "tool_result", "tool_use"})
 
@@ -37,7 +39,7 @@ def mark(body: dict[str, Any], request: Request) -> None:
         body["system"] = [{"type": "text", "text": system, _MARK: sign}]
     _in_blocks(messages)
     if not request.is_single:
-        _mark_tails(messages, sign)
+        _mark_tails(messages, sign, tails=_TAILS_OF_THREAD if "thread" in body else _TAILS)
 
 
 def _in_blocks(messages: list[dict[str, Any]]) -> None:
@@ -48,8 +50,8 @@ def _in_blocks(messages: list[dict[str, Any]]) -> None:
             message["content"] = [{"type": "text", "text": content}]
 
 
-def _mark_tails(messages: list[dict[str, Any]], sign: Mapping[str, str]) -> None:
-    left = _TAILS
+def _mark_tails(messages: list[dict[str, Any]], sign: Mapping[str, str], *, tails: int) -> None:
+    left = tails
     for message in reversed(messages):
         if message["role"] != "user":
             continue

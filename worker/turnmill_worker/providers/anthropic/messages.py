@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.content import ToolCall
+from turnmill.domain.content import Message, ToolCall
 from turnmill_worker.providers.anthropic.blocks import (
     REFUSAL,
     format_of,
@@ -17,6 +17,7 @@ from turnmill_worker.providers.anthropic.blocks import (
 )
 from turnmill_worker.providers.anthropic.caching import mark
 from turnmill_worker.providers.anthropic.refused import refusal_of, without_refused
+from turnmill_worker.providers.anthropic.threads import Thread
 from turnmill_worker.providers.counting import input_bound, output_bound
 from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.offering import OF_TOOLS, reserved_of
@@ -81,25 +82,29 @@ class Paused:
 
 
 def body_of(
-    request: Request, *, paused: Paused | None = None, stream: bool = False, marked: bool = True
+    request: Request,
+    *,
+    paused: Paused | None = None,
+    stream: bool = False,
+    marked: bool = True,
+    thread: Thread | None = None,
 ) -> dict[str, Any]:
     """Return the JSON body. System messages go to the front, where every model takes them from.
 
-    With what was `paused` it lets the vendor go on there; `marked`, it says what is to be kept.
+    With what was `paused` it lets the vendor go on there; `marked`, it says what is to be kept. A
+    `thread` that goes on is sent what it lacks alone: it has its system prompt and tools.
     """
     body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     _think_as_asked(body)
     body.setdefault("max_tokens", body.pop("max_output_tokens", DEFAULT_MAX_TOKENS))
     for setting in OF_TOOLS:
         body.pop(setting, None)
-    system, said = messages_of(request, [*without_refused(request.history), *request.messages])
-    if request.system_prompt:
-        system.insert(0, request.system_prompt)
+    system, said = _said_in(request, thread)
     if system:
         body["system"] = "\n\n".join(system)
     body["model"] = request.model
     body["messages"] = said
-    body |= tools_of(request, said)
+    body |= _around(request, said, thread)
     if request.output_schema is not None:
         form = {"format": format_of(request.output_schema)}
         body["output_config"] = {**mapping(body.get("output_config")), **form}
@@ -110,6 +115,29 @@ def body_of(
     if paused is not None:
         said.append({"role": "assistant", "content": paused.content})
     return body | ({"stream": True} if stream else {})
+
+
+def _said_in(request: Request, thread: Thread | None) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return what goes into `system`, and `messages`: in a thread that goes on, what is new."""
+    if thread is not None and thread.after:
+        held, news = request.messages[: request.continues], request.messages[request.continues :]
+        return messages_of(request, news, held=held)
+    system, said = messages_of(request, [*without_refused(request.history), *request.messages])
+    if request.system_prompt:
+        system.insert(0, request.system_prompt)
+    return system, said
+
+
+def _around(
+    request: Request, said: Sequence[Mapping[str, Any]], thread: Thread | None
+) -> dict[str, Any]:
+    """Return the tools and the thread: one that goes on has its tools."""
+    found = tools_of(request, said)
+    if thread is None:
+        return found
+    if thread.after:
+        found.pop("tools", None)
+    return {**found, "thread": thread.field}
 
 
 def _think_as_asked(body: dict[str, Any]) -> None:
@@ -144,16 +172,22 @@ def counted_body_of(request: Request) -> dict[str, Any]:
     return {name: one for name, one in body_of(request).items() if name in _COUNTED}
 
 
-def most_of(request: Request) -> Usage:
-    """Return what the call may take at the most: all of its input may be put in the cache."""
-    told = input_bound(request, counted=counted_by_anthropic(request))
+def most_of(request: Request, thread: Sequence[Message]) -> Usage:
+    """Return what the call may take at the most: all of its input may be put in the cache.
+
+    In a thread, what was thought in earlier steps is read as well.
+    """
+    told = input_bound(request, thread, counted=counted_by_anthropic(request))
     if told is None:
         told = window("anthropic", request.model)  # nobody can count a document: it is read whole
     settings = request.settings
     asked = [settings.get("speed"), settings.get("inference_geo")]
+    said = output_bound({"max_tokens": DEFAULT_MAX_TOKENS, **_given(settings)}, *_MOST)
+    if told is not None and request.thread_ref:
+        told += said * (request.step - 1)
     return Usage(
         input_tokens=told,
-        output_tokens=output_bound({"max_tokens": DEFAULT_MAX_TOKENS, **_given(settings)}, *_MOST),
+        output_tokens=said,
         cache_write_tokens=told,
         cache_write_1h_tokens=told if '"1h"' in json.dumps(dict(settings), default=str) else 0,
         service_tier=".".join(one for one in map(tier, asked) if one not in _ORDINARY),

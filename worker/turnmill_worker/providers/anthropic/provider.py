@@ -1,7 +1,8 @@
-"""Anthropic's Messages: the history is held by us and sent with each turn."""
+"""Anthropic's Messages: the history is held by us and sent with each turn, or a thread has it."""
 
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Self
@@ -28,11 +29,12 @@ from turnmill_worker.providers.anthropic.messages import Paused
 from turnmill_worker.providers.anthropic.refusals import REQUEST_ID, refusal_of
 from turnmill_worker.providers.anthropic.sources import bounds_of, terms_of
 from turnmill_worker.providers.anthropic.streaming import Counted, MessageEvents
+from turnmill_worker.providers.anthropic.threads import BETAS, Thread, Threads
 from turnmill_worker.providers.attached import refuse_too_much
 from turnmill_worker.providers.filling import filled
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.keys import account_of
-from turnmill_worker.providers.parameters import choice, refuse_prompt, refuse_thread, timeout_of
+from turnmill_worker.providers.parameters import refuse_prompt, timeout_of
 from turnmill_worker.providers.port import (
     Absent,
     Done,
@@ -60,9 +62,10 @@ _MOST_REMEMBERED = 1_000
 
 
 class AnthropicProvider:
-    """Messages. Nothing is kept by the vendor, so a resend costs, but never doubles a turn.
+    """Messages. What the vendor keeps goes by itself: a resend costs, but never doubles a turn.
 
-    Settings: `max_output_tokens` (8192 unless given), `timeout` in seconds.
+    Settings: `thread` = client | chain, `max_output_tokens` (8192 unless given), `timeout` in
+    seconds.
     """
 
     name = "anthropic"
@@ -80,6 +83,7 @@ class AnthropicProvider:
         self.batches = AnthropicBatches(self._vendor)
         #: models whose server takes no breakpoints
         self._unmarked: frozenset[str] = frozenset()
+        self._threads = Threads(betas=str(sdk.default_headers.get(BETAS) or ""))
 
     @classmethod
     def from_env(cls) -> Self:
@@ -94,18 +98,17 @@ class AnthropicProvider:
         )
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
-        choice(request.settings, "thread", among=("client",))
         refuse_prompt(request.settings, "Anthropic keeps")
-        refuse_thread(request)
+        thread = self._threads.of(request)
         if request.files is not None:
             refuse_too_much(request, terms_of(request), bounds_of(request))
         told = None if emit is None else Told(emit)
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
-        reply = await self._answered(request, within, told)
+        reply = await self._answered(request, within, told, thread)
         return reply if told is None else await told.ended(reply)
 
     def most(self, request: Request, thread: Sequence[Message]) -> Usage:
-        return messages.most_of(request)
+        return messages.most_of(request, thread)
 
     async def count(self, request: Request) -> int:
         """Ask https://docs.claude.com/en/api/messages-count-tokens."""
@@ -116,20 +119,30 @@ class AnthropicProvider:
             raise refusal_of(answer)
         return await read(answer, tokens_in, request_id=REQUEST_ID)
 
-    async def _answered(self, request: Request, within: timedelta, told: Told | None) -> Done:
+    async def _answered(
+        self, request: Request, within: timedelta, told: Told | None, thread: Thread | None
+    ) -> Done:
         """Return the whole answer: where the vendor pauses, it is asked to go on."""
         paused: Paused | None = None
         try:
             for left in reversed(range(_ROUNDS)):
-                body = partial(messages.body_of, request, paused=paused, stream=told is not None)
-                post = partial(self._post, within, told, messages.counting(request, paused))
+                body = partial(
+                    messages.body_of, request, paused=paused, stream=told is not None, thread=thread
+                )
+                counted = messages.counting(request, paused)
+                post = partial(self._post, within, told, counted, self._threads.headers_of(thread))
                 answer = await self._asked(body, post, request)
                 if not answer.accepted:
-                    raise _refused(answer, request)
-                reply = await _read(answer, before=paused, may_pause=left > 0)
+                    if not self._threads.goes_without(thread, answer):
+                        raise _refused(answer, request)
+                    thread = None
+                    continue
+                # A thread that goes on was sent too little to go on without it.
+                may_pause = left > 0 and (thread is None or not thread.after)
+                reply = await _read(answer, before=paused, may_pause=may_pause, thread=thread)
                 if isinstance(reply, Done):
                     return reply
-                paused = reply
+                paused, thread = reply, None
         except ProviderError as error:
             error.used = messages.used_until(paused, used_by(error))
             raise
@@ -157,16 +170,21 @@ class AnthropicProvider:
         return answer
 
     async def _post(
-        self, within: timedelta, told: Told | None, counted: Counted | None, body: bytes | Body
+        self,
+        within: timedelta,
+        told: Told | None,
+        counted: Counted | None,
+        headers: Mapping[str, str] | None,
+        body: bytes | Body,
     ) -> RawAnswer:
         if told is None:
-            asking = self._vendor.call("POST", messages.PATH, body, within=within)
+            asking = self._vendor.call("POST", messages.PATH, body, within=within, headers=headers)
             del body
             return await asking
         told.goes_on()
         events = MessageEvents(most=self._vendor.reply_bytes_max, counted=counted)
         take = partial(answered, assembly=events, told=told)
-        return await self._vendor.stream(messages.PATH, body, take, within=within)
+        return await self._vendor.stream(messages.PATH, body, take, within=within, headers=headers)
 
     async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
         return Unknowable(resend_is_safe=True)  # the API keeps nothing that could be looked up
@@ -188,7 +206,7 @@ class AnthropicProvider:
         return bounds_of(request)
 
     async def close(self, thread_ref: str) -> None:
-        """Delete a file: no thread is ever at the vendor."""
+        """Delete a file: a thread cannot be, and is gone in minutes."""
         if self._files.is_one(thread_ref):
             await self._files.close(thread_ref)
 
@@ -212,11 +230,15 @@ def _refused(answer: RawAnswer, request: Request) -> ProviderError:
     return file_lost(error) if request.uploaded and lost_file(answer, request) else error
 
 
-async def _read(answer: RawAnswer, *, before: Paused | None, may_pause: bool) -> Done | Paused:
+async def _read(
+    answer: RawAnswer, *, before: Paused | None, may_pause: bool, thread: Thread | None
+) -> Done | Paused:
     request_id = id_in(answer, REQUEST_ID)
 
     def reply_of(payload: Mapping[str, Any]) -> Done | Paused:
-        paused = messages.pause_in(payload, before=before) if may_pause else None
-        return paused or messages.reply_of(payload, request_id=request_id, before=before)
+        if may_pause and (paused := messages.pause_in(payload, before=before)):
+            return paused
+        reply = messages.reply_of(payload, request_id=request_id, before=before)
+        return reply if thread is None else replace(reply, thread_ref=thread.name_of(payload))
 
     return await read(answer, reply_of, request_id=REQUEST_ID, used_in=used_at_anthropic)
