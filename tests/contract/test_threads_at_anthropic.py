@@ -249,7 +249,9 @@ async def raw() -> AsyncIterator[tuple[AnthropicProvider, RawVendor]]:
         await provider.aclose()
 
 
-async def test_what_else_is_in_trial_stays_so(anthropic_double: AnthropicDouble) -> None:
+async def test_another_beta_that_requests_use_is_used_beside_it(
+    anthropic_double: AnthropicDouble,
+) -> None:
     sdk = AsyncAnthropic(
         api_key=KEY,
         base_url=anthropic_double.base_url,

@@ -70,8 +70,8 @@ def request(*parts: Any, model: str, **given: Any) -> Any:
 
 def test_what_is_reserved_for_a_call_holds_its_pictures() -> None:
     held = Held()
-    with_it = most_of(request(held.image(a_png(1000, 1000)), model="claude-x", files=held))
-    without = most_of(request(model="claude-x"))
+    with_it = most_of(request(held.image(a_png(1000, 1000)), model="claude-x", files=held), ())
+    without = most_of(request(model="claude-x"), ())
     assert with_it.input_tokens is not None and without.input_tokens is not None
     assert 1334 < with_it.input_tokens - without.input_tokens < 1400
 
@@ -79,9 +79,10 @@ def test_what_is_reserved_for_a_call_holds_its_pictures() -> None:
 def test_a_document_may_fill_the_model_and_one_of_a_model_unknown_nobody_can_tell() -> None:
     held = Held()
     paper = held.file(b"%PDF-1.4")
-    known = most_of(request(paper, model="claude-sonnet-4-5", files=held))
+    known = most_of(request(paper, model="claude-sonnet-4-5", files=held), ())
     assert known.input_tokens is not None and known.input_tokens >= 200_000
-    assert most_of(request(paper, model="no-such-model", files=held)).input_tokens is None
+    unknown = most_of(request(paper, model="no-such-model", files=held), ())
+    assert unknown.input_tokens is None
 
 
 def test_who_says_nothing_of_attachments_cannot_count_them() -> None:

@@ -25,13 +25,13 @@ from turnmill_worker.providers.untrusted import mapping, text
 
 CLIENT, CHAIN = "client", "chain"
 
-BETAS = "anthropic-beta"  #: the header that names what is in trial
+BETAS = "anthropic-beta"  #: the header that names which betas a request uses
 _BETA = "message-threads-2026-08-12"
 
 #: Of the vendor's five minutes. The clock is that of whoever had the answer.
 _HELD_SECONDS = 270
 #: With these a message may pause, or the vendor holds no thread.
-_WITHOUT = ("container", "context_management", "fallbacks", "mcp_servers")
+_WITHOUT = ("container", "context_management", "fallbacks")
 #: How a reply ends that goes on as we have it. Another one we hold in other words: a call that was
 #: cut is none, and a turn that was refused is not said again.
 _GOES_ON = frozenset({"end_turn", "stop_sequence", "tool_use"})
@@ -78,7 +78,7 @@ class Threads:
     """The threads of one vendor's address: of which requests it holds none, it is remembered."""
 
     def __init__(self, *, betas: str) -> None:
-        """`betas` is what every request says to be in trial."""
+        """`betas` are those that every request uses, as its header has them."""
         self._headers = {BETAS: ",".join(filter(None, (betas, _BETA)))}
         self._without: frozenset[str] = frozenset()
 
