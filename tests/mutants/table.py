@@ -9,6 +9,7 @@ from tests.mutants.of_fallback import OF_FALLBACK
 from tests.mutants.of_figures import OF_FIGURES
 from tests.mutants.of_limits import OF_LIMITS
 from tests.mutants.of_steps import OF_STEPS
+from tests.mutants.of_threads import OF_THREADS
 
 MUTANTS: dict[str, Mutant] = {
     **OF_THE_PROTOCOL,
@@ -19,4 +20,5 @@ MUTANTS: dict[str, Mutant] = {
     **OF_FIGURES,
     **OF_LIMITS,
     **OF_STEPS,
+    **OF_THREADS,
 }
