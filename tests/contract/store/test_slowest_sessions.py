@@ -22,7 +22,7 @@ def slow(store: Database, session: SessionId, slot: int, seconds: float) -> None
 
 def slowest(store: Database) -> list[SessionId]:
     fold_all(store)
-    return [one.session_id for one in store.run_single(report_rows.slowest, DAY)]
+    return [SessionId(one.session_id) for one in store.run_single(report_rows.slowest, DAY)]
 
 
 def test_one_that_is_slow_all_day_hides_no_other(store: Database) -> None:
@@ -46,7 +46,7 @@ def test_those_whose_rows_are_gone_hide_none_that_is_there(store: Database) -> N
 
 
 def test_of_a_quarter_the_slowest_may_be_later_than_in_the_first_ones(store: Database) -> None:
-    """Ten sessions are found at once; one that took longer than the last of them is in none of these."""
+    """Ten sessions are found at once; one that took longer is in none of these quarters."""
     crowd, late = [rows.start(store) for _ in range(10)], rows.start(store)
     stuck = rows.start(store)
     for slot in range(1, 13):

@@ -79,7 +79,7 @@ def moves(
         _unseen(one) if one.rule in blind else _next(one, said.get(key), at)
         for key, one in open_now.items()
     ]
-    room = {rule: MOST_OPEN for rule in Rule}
+    room = dict.fromkeys(Rule, MOST_OPEN)
     for rule, _ in open_now:
         room[rule] -= 1
     for key, one in said.items():

@@ -25,7 +25,7 @@ _SHOWN = 10
 MOST_FAILED = 50_000
 #: Sessions that are looked at for the dearest, so many at once.
 _DEAREST, _AT_ONCE = 500, 50
-#: Slots that are looked at for the slowest, and so many of them first, then twice as many, and so on.
+#: Slots that are looked at for the slowest; first so few of them, then twice as many, and so on.
 _SLOTS, _SLOTS_FIRST = 372, 12
 _A_DAY = timedelta(days=1)
 _LOST = (TurnState.FAILED.value, TurnState.DEAD.value)

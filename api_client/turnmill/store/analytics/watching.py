@@ -42,8 +42,8 @@ from turnmill.store.nouns.lanes import loads
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.types import db_now
 
-#: Models that are looked at, and budgets: the busiest, and those that are most used up. Those with an
-#: open alert beside them: what others have overtaken is not well because of that.
+#: Models that are looked at, and budgets: the busiest, and those that are most used up. Those with
+#: an open alert beside them: what others have overtaken is not well because of that.
 _MOST_SUBJECTS = 100
 _PERIODIC = (Period.DAY.value, Period.WEEK.value, Period.MONTH.value)
 _LOOKED_BACK = (WEEKS + 1) * WEEK
