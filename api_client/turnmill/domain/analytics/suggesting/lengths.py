@@ -11,6 +11,8 @@ CUT_SHARE = 0.05
 LEAST_CUT_TURNS = 50
 #: A limit so many times the longest reply is too high.
 TIMES_LONGEST = 4
+#: OpenAI refuses a lower limit, and with it every turn.
+LOWEST = 16
 #: The longest of 299 is above the 99th percentile in 95 of 100 cases: 0.99 ** 299 < 0.05.
 LEAST_TURNS = 299
 _CUT = "replies that ended at the limit / replies: 0.05 or more at the lower end (Wilson, 95 %)"
@@ -74,7 +76,9 @@ def limits_too_high(uses: Sequence[LengthUse]) -> Iterator[Finding]:
         times = one.limit / one.longest
         if times < TIMES_LONGEST:
             continue
-        enough = 2 * one.longest
+        enough = max(2 * one.longest, LOWEST)
+        if enough >= one.limit:
+            continue
         yield Finding(
             rule=SuggestionRule.LIMIT_TOO_HIGH,
             subject=one.subject,
@@ -90,6 +94,11 @@ def limits_too_high(uses: Sequence[LengthUse]) -> Iterator[Finding]:
             improvement=Improvement.of("tokens", float((one.limit - enough) * one.turns)),
             settings={"max_output_tokens": enough},
         )
+
+
+def longest_of(uses: Sequence[LengthUse]) -> int:
+    """Return how many tokens the longest of all these replies had, cut or not."""
+    return max((max(one.longest, one.longest_cut) for one in uses), default=0)
 
 
 def _times(interval: Interval, count: int) -> Interval:
