@@ -133,6 +133,19 @@ def test_an_hour_has_begun_when_clocks_are_moved_off_any_quarter() -> None:
         assert at - timedelta(hours=1) < start_of(Grain.HOUR, at, ZoneInfo("Africa/Monrovia")) <= at
 
 
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "Europe/Berlin", "America/New_York"])
+def test_days_weeks_and_months_begin_at_midnight_of_the_zone(zone: str) -> None:
+    named = ZoneInfo(zone)
+    at = datetime(2026, 11, 26, 17, 44, tzinfo=named)
+    days = {Grain.DAY: 26, Grain.WEEK: 23, Grain.MONTH: 1}
+    for grain, day in days.items():
+        begun = start_of(grain, at, named)
+        assert begun == datetime(2026, 11, day, tzinfo=named) and begun.tzinfo is UTC
+        (first, *_) = bounds_of(grain, Window(at, at + SLOT), named, most=1)
+        assert first == begun
+    assert start_of(Grain.HOUR, at, named) == at.replace(minute=0)
+
+
 def test_a_window_is_cut_into_no_more_spans_than_are_wanted() -> None:
     noon = datetime(2026, 11, 27, 12, tzinfo=UTC)
     four, five = (Window(noon, noon + n * SLOT) for n in (4, 5))
