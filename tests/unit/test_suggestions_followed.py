@@ -11,7 +11,12 @@ from turnmill.domain.analytics.suggesting.findings import (
     SuggestionRule,
     suggestion_of,
 )
-from turnmill.domain.analytics.suggesting.lengths import LengthUse, limits_too_high, longest_of
+from turnmill.domain.analytics.suggesting.lengths import (
+    LengthUse,
+    answers_cut,
+    limits_too_high,
+    longest_of,
+)
 from turnmill.domain.analytics.suggesting.models import ModelUse, cheaper_models
 from turnmill.domain.analytics.suggesting.rounds import ToolUse, tool_loops
 from turnmill.domain.analytics.suggesting.waiting import HastyWork, could_wait
@@ -47,6 +52,23 @@ def test_no_limit_is_suggested_that_a_vendor_refuses() -> None:
     assert not list(limits_too_high([length("labels", 16, 3)]))
     (found,) = limits_too_high([length("labels", 17, 3)])
     assert found.settings == {"max_output_tokens": 16}
+
+
+@pytest.mark.parametrize(
+    ("provider", "limit", "settings"),
+    [
+        ("openai", None, {}),
+        ("openai", 300, {"max_output_tokens": 8192}),
+        ("anthropic", None, {"max_output_tokens": 8192}),  # who is sent a limit in any case
+    ],
+)
+def test_no_limit_is_suggested_above_what_a_model_can_say(
+    provider: str, limit: int | None, settings: dict[str, int]
+) -> None:
+    cut = replace(length("m", limit, 4096, cut=4096), provider=provider, cut=80)
+    (found,) = answers_cut([cut])
+    assert found.settings == settings
+    assert ("as long as the model can" in found.says) is not bool(settings)
 
 
 def test_what_could_wait_is_no_setting_for_those_who_do_not() -> None:
