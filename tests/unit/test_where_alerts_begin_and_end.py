@@ -110,6 +110,7 @@ def failures(
         (200, {5: CALM, 6: BETWEEN, 19: BETWEEN, 20: BAD}),
         (20, {4: BETWEEN, 5: BAD}),  # five at the least
         (19, {5: BETWEEN, 19: BETWEEN}),  # and of twenty
+        (150, {4: CALM, 5: BETWEEN}),  # of four, five of a hundred are no more than chance
         (1000, {25: CALM, 26: BETWEEN}),
     ],
 )
@@ -220,6 +221,12 @@ def test_a_cache_that_never_had_much_is_not_missed() -> None:
 def test_a_cache_is_known_by_eight_spans_with_enough_input() -> None:
     assert [cached(0.0, spans=one).verdict for one in (7, 8)] == [CALM, BAD]
     assert cached(0.0, before=199_999).verdict is CALM
+
+
+def test_a_cache_is_known_by_the_week_before_and_by_no_day_more() -> None:
+    week = [0.0, *[0.6] * 13, *[0.0] * 14, *[0.6] * 4]  # of 27 spans, 14 had nothing from a cache
+    found = cached(0.0, usual=week, spans=31)
+    assert (found.usual, found.verdict) == (0.0, CALM)
 
 
 def test_of_little_input_no_alert_opens_and_one_that_is_open_closes_where_that_is_cached() -> None:
