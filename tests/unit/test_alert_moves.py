@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from tests.alert_watch import Watch
 from turnmill.domain.analytics.alert_bounds import Rule
-from turnmill.domain.analytics.alert_moves import CALM_FOR
+from turnmill.domain.analytics.alert_moves import CALM_FOR, MOST_OPEN
 from turnmill.domain.analytics.alerting import Judged, RuleVerdict
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -35,3 +35,19 @@ def test_a_clock_that_is_set_back_neither_keeps_an_alert_open_nor_silent() -> No
     watch.closed = dict.fromkeys(watch.closed, START)  # as the other clock has said
     watch.look([FAILING], back + CALM_FOR + FIVE)
     assert len(watch.opened) == 2
+
+
+def test_alerts_of_many_budgets_hide_no_queue() -> None:
+    def bad(rule: Rule, subject: str) -> Judged:
+        return Judged(rule=rule, subject=subject, verdict=RuleVerdict.BAD, value=9.0, bound=1.0)
+
+    watch = Watch()
+    users = [bad(Rule.BUDGET, str(n)) for n in range(3 * MOST_OPEN)]
+    for n in range(3):
+        watch.look(users, START + n * FIVE)
+    assert len(watch.opened) == MOST_OPEN
+    watch.look([*users, bad(Rule.QUEUE, "interactive"), FAILING], START + 3 * FIVE)
+    assert [key for key, _ in watch.opened[MOST_OPEN:]] == [
+        (Rule.QUEUE, "interactive"),
+        (Rule.FAILURES, "p/m"),
+    ]

@@ -155,7 +155,7 @@ def _failures(judged: int, lost: int, *, rate: float = 0.01, week: int = 20_000)
         (200, 12, RuleVerdict.BETWEEN),  # 6 %: beyond the bound, and within chance
         (200, 2, RuleVerdict.CALM),
         (19, 19, RuleVerdict.BETWEEN),  # too few to say
-        (4, 4, RuleVerdict.CALM),
+        (4, 4, RuleVerdict.BETWEEN),  # nor to say that it is well
         (0, 0, RuleVerdict.CALM),
     ],
 )

@@ -49,7 +49,10 @@ def scored(exchanges: Sequence[Exchange]) -> float:
         ("Merci beaucoup", {Sign.THANKS}),
         ("谢谢你", {Sign.THANKS}),
         ("No, that's not what I asked", {Sign.CORRECTION}),
+        ("No, that\u2019s not what I asked", {Sign.CORRECTION}),  # as phones set it
         ("Das ist falsch", {Sign.CORRECTION}),
+        ("ce n\u2019est pas ça", {Sign.CORRECTION}),
+        ("dzie\u0328kuje\u0328", {Sign.THANKS}),  # letters and their accents, apart
         ("never mind", {Sign.GIVING_UP}),
         ("haha, great!", {Sign.DELIGHT}),
         ("why?", {Sign.QUESTION}),
@@ -65,6 +68,7 @@ def test_signs_are_found_as_words_and_not_within_them(text: str, signs: set[Sign
 def test_words_of_scripts_without_spaces_are_counted_too() -> None:
     assert len(words_in("我今天想问一个问题")) == 5
     assert words_in("Straße, STRASSE") == ["strasse", "strasse"]
+    assert words_in("cafe\u0301") == words_in("café")
     assert len(words_in("a " * 10_000)) == READ // 2
 
 

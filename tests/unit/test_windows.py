@@ -3,6 +3,7 @@
 from bisect import bisect
 from collections.abc import Hashable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -100,6 +101,57 @@ def test_what_cannot_be_read_is_named(since: str, until: str | None, said: str) 
     with pytest.raises(InvalidInput, match=said) as refused:
         window(since, until, now=datetime(2026, 11, 27, tzinfo=UTC))
     assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "said"),
+    [
+        (None, None, "since is a span of time, a day, or a moment"),
+        (timedelta(0), None, "since must be a span of time"),
+        (timedelta(days=3661), None, "since must be a span of time"),
+        ("2010-01-01", "2026-01-01", "at most 3,660 days"),
+        ("2026-11-02T12:00", "2026-11-02T12:00", "must end after it begins"),
+    ],
+)
+def test_what_is_no_window_is_refused(since: Any, until: str | None, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said) as refused:
+        window(since, until, now=datetime(2026, 11, 27, tzinfo=UTC))
+    assert refused.value.hint
+
+
+def test_a_span_of_time_is_as_long_as_its_words() -> None:
+    now = datetime(2026, 11, 27, 14, tzinfo=UTC)
+    assert window(timedelta(days=7), now=now) == window("7d", now=now) == window(" 1 W ", now=now)
+    assert window("36h", now=now).length == timedelta(hours=36)
+
+
+def test_an_hour_has_begun_when_clocks_are_moved_off_any_quarter() -> None:
+    """Monrovia was 44 minutes and 30 seconds behind until 1972."""
+    moved = datetime(1972, 1, 7, 0, 44, 30, tzinfo=UTC)
+    for seconds in (-40, 0, 10, 40):
+        at = moved + timedelta(seconds=seconds)
+        assert at - timedelta(hours=1) < start_of(Grain.HOUR, at, ZoneInfo("Africa/Monrovia")) <= at
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "Europe/Berlin", "America/New_York"])
+def test_days_weeks_and_months_begin_at_midnight_of_the_zone(zone: str) -> None:
+    named = ZoneInfo(zone)
+    at = datetime(2026, 11, 26, 17, 44, tzinfo=named)
+    days = {Grain.DAY: 26, Grain.WEEK: 23, Grain.MONTH: 1}
+    for grain, day in days.items():
+        begun = start_of(grain, at, named)
+        assert begun == datetime(2026, 11, day, tzinfo=named) and begun.tzinfo is UTC
+        (first, *_) = bounds_of(grain, Window(at, at + SLOT), named, most=1)
+        assert first == begun
+    assert start_of(Grain.HOUR, at, named) == at.replace(minute=0)
+
+
+def test_a_window_is_cut_into_no_more_spans_than_are_wanted() -> None:
+    noon = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    four, five = (Window(noon, noon + n * SLOT) for n in (4, 5))
+    assert len(bounds_of(Grain.SLOT, four, ZoneInfo("UTC"), most=4)) == 4
+    with pytest.raises(InvalidInput, match="more than 4"):
+        bounds_of(Grain.SLOT, five, ZoneInfo("UTC"), most=4)
 
 
 def test_the_longest_window_has_one_before_it() -> None:

@@ -13,8 +13,9 @@ from turnmill.domain.analytics.alerting import Judged, RuleVerdict
 CALM_FOR = timedelta(minutes=30)
 #: One that has just closed does not open again sooner: it would be the same one.
 REST = timedelta(minutes=30)
-#: Alerts that may be open at once: who has more is not helped by the next one.
-MOST_OPEN = 200
+#: Alerts of a rule that may be open at once: who has more is not helped by the next one. Of each
+#: rule by itself, so that budgets of many users hide no queue.
+MOST_OPEN = 100
 
 Key: TypeAlias = tuple[Rule, str]
 
@@ -78,13 +79,20 @@ def moves(
         _unseen(one) if one.rule in blind else _next(one, said.get(key), at)
         for key, one in open_now.items()
     ]
-    room = MOST_OPEN - len(open_now)
+    room = dict.fromkeys(Rule, MOST_OPEN)
+    for rule, _ in open_now:
+        room[rule] -= 1
     for key, one in said.items():
         # Of one that has closed in time to come, a clock was set back: for how long, who knows.
         rests = key in closed and timedelta(0) <= at - closed[key] < REST
-        if one.verdict is RuleVerdict.BAD and key not in open_now and not rests and room > 0:
+        if (
+            one.verdict is RuleVerdict.BAD
+            and key not in open_now
+            and not rests
+            and room[one.rule] > 0
+        ):
             found.append(Opens(one))
-            room -= 1
+            room[one.rule] -= 1
     return found
 
 

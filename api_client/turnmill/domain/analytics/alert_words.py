@@ -1,5 +1,7 @@
 """What an alert says, in a sentence that stands by itself."""
 
+import math
+
 from turnmill.domain.analytics.alert_bounds import Rule
 from turnmill.domain.analytics.share_words import share_words
 
@@ -34,7 +36,10 @@ def _usually(usual: float | None, read: object) -> str:
 
 
 def _usd(amount: float) -> str:
-    return f"${amount:,.2f}"
+    """Return cents, and of less than ten the first two digits: what is beyond $0.00 is not that."""
+    if not 0 < amount < 0.1:
+        return f"${amount:,.2f}"
+    return f"${amount:.{1 - math.floor(math.log10(amount))}f}"
 
 
 def _long(seconds: float) -> str:

@@ -22,6 +22,7 @@ _HALF = 0.5
 #: A share of failures is taken to be at least this far on the safe side of chance.
 _DEVIATIONS = 3.0
 _LEAST_LOST = 5
+_TIMES_NEAR = 1.5  # of the usual share: it is no longer beyond
 #: Caches are looked at in spans of six hours, against those of the week before.
 _CACHE_SPAN = timedelta(hours=6)
 CACHE_DAYS = 7
@@ -30,9 +31,8 @@ _CACHE_FAR = 4.0
 _TO_DEVIATION = 1.4826
 _LEAST_CACHE_SPANS = 8
 _CACHE_BACK = 0.75  # of the usual share: it is well again
-#: So much of a budget's period has to be over, by its usual hours, and so much of it spent.
+#: So much of a budget's period has to be over, by its usual hours.
 _LEAST_OVER = 0.1
-_LEAST_SPENT = 0.1
 
 
 class RuleVerdict(StrEnum):
@@ -98,27 +98,34 @@ def judge_failures(
     """Judge the turns of a model in the last hour: so many were `judged`, and so many `lost`.
 
     The usual ones are those of the week before. A share counts from where it can hardly be chance:
-    the lower end of Wilson's interval, of three deviations.
+    the lower end of Wilson's interval, of three deviations. Of few turns, that end alone says
+    whether they are well: an outage is not over because it is night.
     """
     rate = (usual_lost + 1) / (usual_judged + 50)  # of nothing known, 2 %
-    opens = max(bounds.failures_share, rate * bounds.failures_times)
-    closes = max(opens * _HALF, min(opens, rate * 1.5))
+    opens = max(bounds.failures_share, as_likely(rate, times=bounds.failures_times))
+    closes = max(opens * _HALF, min(opens, as_likely(rate, times=_TIMES_NEAR)))
     value = lost / judged if judged else 0.0
+    surely = lowest(lost, judged)
     is_enough = judged >= bounds.failures_turns and lost >= _LEAST_LOST
-    if is_enough and lowest(lost, judged) > opens:
-        verdict = RuleVerdict.BAD
-    else:
-        verdict = (
-            RuleVerdict.BETWEEN if lost >= _LEAST_LOST and value > closes else RuleVerdict.CALM
-        )
+    seen = value if lost >= _LEAST_LOST else surely
+    near = RuleVerdict.BETWEEN if seen > closes else RuleVerdict.CALM
     return Judged(
         rule=Rule.FAILURES,
         subject=subject,
-        verdict=verdict,
+        verdict=RuleVerdict.BAD if is_enough and surely > opens else near,
         value=value,
         usual=rate if usual_judged else None,
         bound=opens,
     )
+
+
+def as_likely(share: float, *, times: float) -> float:
+    """Return the share that is so many times as likely, by its odds: it never comes to a whole.
+
+    Of a small one that is as many times the share. Three times a half would be beyond anything
+    that can fail, and what has failed half of the time could not fail so that anybody hears of it.
+    """
+    return share * times / (1 + share * (times - 1))
 
 
 def lowest(lost: int, judged: int, *, deviations: float = _DEVIATIONS) -> float:
@@ -154,9 +161,11 @@ def judge_cache(
 ) -> Judged:
     """Judge the share of a model's input that a cache had, of the last six hours.
 
-    Spans of six hours of the week before, those with enough input, say what is usual.
+    Spans of six hours of the week before, those with enough input, say what is usual. Of too little
+    input no alert opens, but one that is open stays while the little there is misses the cache.
     """
-    value = _share(tokens, cached, until, least=bounds.cache_tokens)
+    value = _share(tokens, cached, until, least=1)
+    is_enough = tokens.over(until - _CACHE_SPAN, until) >= bounds.cache_tokens
     spans = [until - n * _CACHE_SPAN for n in range(1, CACHE_DAYS * 4)]
     before = [_share(tokens, cached, end, least=bounds.cache_tokens) for end in spans]
     known = [one for one in before if one is not None]
@@ -167,7 +176,7 @@ def judge_cache(
     opens = min(middle * bounds.cache_times, middle - _CACHE_FAR * apart)
     if middle < _LEAST_CACHED:
         verdict = RuleVerdict.CALM
-    elif value < opens:
+    elif is_enough and value < opens:
         verdict = RuleVerdict.BAD
     else:
         is_back = value >= max(middle * _CACHE_BACK, opens)
@@ -226,9 +235,8 @@ def judge_budget(
     heading = forecast(one, at=at, profile=profile)
     limit = float(one.limit_usd)
     opens = limit * bounds.budget_times
-    is_early = heading is None or float(one.spent_usd) < _LEAST_SPENT * limit
     value = float(one.spent_usd if heading is None else heading)
-    verdict = RuleVerdict.CALM if is_early else _above(value, opens=opens, closes=limit)
+    verdict = RuleVerdict.CALM if heading is None else _above(value, opens=opens, closes=limit)
     return Judged(
         rule=Rule.BUDGET, subject=one.id, verdict=verdict, value=value, usual=limit, bound=opens
     )

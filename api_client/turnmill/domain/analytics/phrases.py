@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from unicodedata import normalize
 
 
 class Sign(StrEnum):
@@ -77,13 +78,21 @@ _UNSPACED = re.compile(
 
 def signs_in(text: str) -> frozenset[Sign]:
     """Return what the message is a sign of."""
-    beginning = text[:READ]
+    beginning = _as_written(text)
     return frozenset(sign for sign, pattern in _PATTERNS.items() if pattern.search(beginning))
+
+
+def _as_written(text: str) -> str:
+    """Return its beginning as phrases are written.
+
+    Phones set other apostrophes, and some systems write a letter and its accent apart.
+    """
+    return normalize("NFC", text[:READ]).replace("\u2019", "'")
 
 
 def words_in(text: str) -> list[str]:
     """Return the words of a message, folded; in scripts without spaces, pairs of signs."""
-    beginning = text[:READ].casefold()
+    beginning = _as_written(text).casefold()
     found: list[str] = []
     for word in _WORD.findall(beginning):
         if _UNSPACED.search(word):

@@ -30,6 +30,11 @@ def value_of(bucket: int) -> float:
     return float(2 * math.exp(bucket * LOG_GAMMA) / (_GAMMA + 1))
 
 
+def longest_in(bucket: int) -> float:
+    """Return the milliseconds that nothing in a bucket took longer than."""
+    return math.inf if bucket >= bucket_of(LONGEST_MS) else math.exp(bucket * LOG_GAMMA)
+
+
 def sketch_of(buckets: Iterable[int]) -> Sketch:
     """Return the sketch of values, each given by its bucket."""
     return Counter(buckets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -25,7 +26,11 @@ _LAST = "unpriced_attempts"
 #: In this order; more may come at the end.
 COLUMNS = ("since", *_NAMES, *_COUNTS, *_COSTS, _LAST)
 #: What a program that calculates takes for a formula; the wide signs, where it is of East Asia.
-_FORMULA = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
+_SIGNS = "=+@\uff1d\uff0b\uff0d\uff20-"
+_FORMULA = (*_SIGNS, *"\t\r\n")
+#: Where cells are separated by semicolons or tabs, a name with one in it is two of them, and quotes
+#: in the middle of a line quote nothing: what comes after it begins a cell.
+_NEXT_CELL = re.compile(rf'([;\t\r\n]["\s]*)(?=[{_SIGNS}])')
 
 
 def rows(lines: Sequence[Totals]) -> Iterator[dict[str, Any]]:
@@ -56,9 +61,10 @@ def write_csv(path: Path, lines: Sequence[Totals]) -> None:
 
 
 def _cell(value: Any) -> str:
-    """Return a cell. A name that begins like a formula has an apostrophe before it."""
+    """Return a cell. What begins like a formula in a name has an apostrophe before it."""
     if isinstance(value, str):
-        return "'" + value if value.startswith(_FORMULA) else value
+        told = _NEXT_CELL.sub(r"\1'", value)
+        return "'" + told if told.startswith(_FORMULA) else told
     if hasattr(value, "isoformat"):
         return str(value.isoformat())
     return format(value, "f") if hasattr(value, "as_tuple") else str(value)

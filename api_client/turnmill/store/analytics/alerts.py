@@ -74,6 +74,14 @@ def find(
     ]
 
 
+def open_keys(conn: Connection) -> set[Key]:
+    """Return which are open: they are judged however many others are worse off by now."""
+    rows = conn.execute(
+        select(alerts.c.rule, alerts.c.subject).where(alerts.c.closed_at.is_(None), _KNOWN)
+    )
+    return {(Rule(row.rule), row.subject) for row in rows}
+
+
 def look(
     conn: Connection, judged: Iterable[Judged], *, blind: Collection[Rule] = ()
 ) -> tuple[int, int]:

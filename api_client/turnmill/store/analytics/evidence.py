@@ -84,6 +84,7 @@ def model_uses(seen: Seen, *, tasks: Sequence[str] | None = None) -> Question[Mo
         sum_if(known, cost * cost).label("cost_squares"),
         sum_if(known, said).label("input_tokens"),
         sum_if(known, told).label("output_tokens"),
+        sum_if(known & row.cached_tokens.is_not(None), row.cached_tokens).label("cached_tokens"),
         sum_if(known, said * said).label("input_squares"),
         sum_if(known, told * told).label("output_squares"),
         sum_if(known, said * told).label("input_by_output"),

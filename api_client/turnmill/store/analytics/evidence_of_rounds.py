@@ -3,7 +3,6 @@
 from sqlalchemy import and_, case, func, select
 
 from turnmill.domain.analytics.suggesting.rounds import (
-    LEAST_WITH_TOOL,
     LOOP_CALLS,
     Patience,
     ToolUse,
@@ -28,6 +27,7 @@ def tool_uses(seen: Seen) -> Question[ToolUse]:
             tool_calls.c.tool,
             row.id,
             func.count().label("n"),
+            func.max(func.count()).over(partition_by=row.id).label("most"),
             func.max(row.step).label("steps"),
             func.max(as_float(func.coalesce(row.cost_usd, 0))).label("usd"),
         )
@@ -37,20 +37,17 @@ def tool_uses(seen: Seen) -> Question[ToolUse]:
         .c
     )
     loops = calls.n >= LOOP_CALLS
+    is_none = calls.most < LOOP_CALLS  # of any tool: of a loop, no round is one that is needed
     key = (calls.provider, calls.model, calls.tool)
-    query = (
-        select(
-            *key,
-            func.count().label("turns"),
-            count_if(loops).label("looping"),
-            func.coalesce(func.sum(case((loops, calls.n), else_=0)), 0).label("calls"),
-            sum_if(loops, calls.usd).label("looping_usd"),
-            sum_if(~loops, calls.usd).label("other_usd"),
-            func.coalesce(func.max(case((~loops, calls.steps))), 0).label("most_rounds"),
-        )
-        .group_by(*key)
-        .having(func.count() >= LEAST_WITH_TOOL)
-    )
+    query = select(
+        *key,
+        func.count().label("turns"),
+        count_if(loops).label("looping"),
+        func.coalesce(func.sum(case((loops, calls.n), else_=0)), 0).label("calls"),
+        sum_if(loops, calls.usd).label("looping_usd"),
+        sum_if(~loops, calls.usd).label("other_usd"),
+        func.coalesce(func.max(case((is_none, calls.steps))), 0).label("most_rounds"),
+    ).group_by(*key)
     return Question(query, lambda line: ToolUse(**{**line, "calls": int(line["calls"])}))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, union_all
 
-from turnmill.domain.analytics.sketches import Sketch, bucket_of, mean, quantiles, size
+from turnmill.domain.analytics.sketches import Sketch, bucket_of, longest_in, mean, quantiles, size
 from turnmill.domain.analytics.windows import Grain, Window, bounds_of, day_of, zone_of
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.capabilities import Capability, capabilities_of
@@ -152,19 +152,22 @@ def longest(
     of: Latency,
     only: Mapping[Dimension, str] = MappingProxyType({}),
     most: int,
-) -> list[datetime]:
-    """Return the slots in which it took the longest, those first, at most so many."""
+) -> list[tuple[datetime, float]]:
+    """Return the slots in which it took the longest, those first, at most so many.
+
+    Each with the milliseconds that nothing in it took longer than.
+    """
     bucket = last_of(rollups.c[buckets_of(of.value)[0]])
     longest_of = func.max(bucket)
     query = (
-        select(rollups.c.slot)
+        select(rollups.c.slot, longest_of)
         .where(_between(rollups, window.since, window.until), *_only(rollups, only))
         .group_by(rollups.c.slot)
         .having(longest_of.is_not(None))
         .order_by(longest_of.desc(), rollups.c.slot)
         .limit(most)
     )
-    return list(conn.scalars(query))
+    return [(slot, longest_in(number)) for slot, number in conn.execute(query)]
 
 
 def counted_above(

@@ -3,7 +3,7 @@
 By index, and in bounded numbers, however many turns there are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -25,8 +25,8 @@ _SHOWN = 10
 MOST_FAILED = 50_000
 #: Sessions that are looked at for the dearest, so many at once.
 _DEAREST, _AT_ONCE = 500, 50
-#: Slots in which the slowest turns ended.
-_SLOTS = 12
+#: Slots that are looked at for the slowest; first so few of them, then twice as many, and so on.
+_SLOTS, _SLOTS_FIRST = 372, 12
 _A_DAY = timedelta(days=1)
 _LOST = (TurnState.FAILED.value, TurnState.DEAD.value)
 
@@ -140,11 +140,20 @@ def _line(session: Any, spent: _Spent, longest_ms: float | None = None) -> Sessi
 def slowest(conn: Connection, window: Window) -> list[SessionLine]:
     """Return the sessions in which an interactive turn took the longest, of those that are there.
 
-    Figures say in which quarters of an hour the slowest ended: turns of those alone are looked at.
+    Figures say in which quarters of an hour the slowest ended: turns of those alone are looked at,
+    until nothing in the next ones took longer. Of many quarters, one session has all that is slow,
+    or the rows are gone.
     """
     only = {Dimension.LANE: Lane.INTERACTIVE.value}
     slots = slots_with_longest(conn, window, of=Latency.TOTAL, only=only, most=_SLOTS)
-    longest = _longest_in(conn, slots)
+    longest: dict[UUID, float] = {}
+    start, size = 0, _SLOTS_FIRST
+    while start < len(slots):
+        if len(longest) == _SHOWN and min(longest.values()) >= slots[start][1]:
+            break
+        some = [at for at, _ in slots[start : start + size]]
+        longest = _slower(longest, _longest_in(conn, some))
+        start, size = start + size, size * 2
     spent = _spent(conn, list(longest), window)
     s = sessions.c
     rows = conn.execute(select(s.id, s.provider, s.model).where(s.id.in_(list(longest)))).all()
@@ -152,10 +161,14 @@ def slowest(conn: Connection, window: Window) -> list[SessionLine]:
     return sorted(lines, key=lambda one: (-(one.longest_ms or 0), one.session_id))
 
 
+def _slower(some: Mapping[UUID, float], more: Mapping[UUID, float]) -> dict[UUID, float]:
+    """Return the slowest of both."""
+    found = {one: max(some.get(one, 0.0), more.get(one, 0.0)) for one in {*some, *more}}
+    return dict(sorted(found.items(), key=lambda one: (-one[1], one[0]))[:_SHOWN])
+
+
 def _longest_in(conn: Connection, slots: Sequence[datetime]) -> dict[UUID, float]:
     """Return the sessions whose turns took the longest of those that ended in these slots."""
-    if not slots:
-        return {}
     t = turns.c
     when = or_(*(and_(t.finished_at >= at, t.finished_at < at + SLOT) for at in slots))
     longest = func.max(seconds_between(t.finished_at, t.created_at))

@@ -17,6 +17,7 @@ from turnmill.domain.analytics.suggesting import (
 )
 from turnmill.domain.analytics.suggesting.findings import Finding, Suggestion, suggestion_of
 from turnmill.domain.analytics.suggesting.histories import CacheUse, GrowthUse
+from turnmill.domain.analytics.suggesting.lengths import LengthUse
 from turnmill.domain.analytics.suggesting.models import ModelUse
 from turnmill.domain.analytics.windows import Window
 from turnmill.store.analytics import behaviours, evidence, evidence_of_rounds, tried_models
@@ -64,7 +65,8 @@ def _look(
         *(_for_all(one, looked_at.share) for one in _of_turns(conn, looked_at, of_all, told)),
         *_of_hours(conn, scope, drawn),
     ]
-    suggestion = suggestion_of(findings)
+    of_lengths: Sequence[LengthUse] = told[_LENGTHS]
+    suggestion = suggestion_of(findings, longest=lengths.longest_of(of_lengths))
     if drawn is not None and scope.is_whole:
         suggestion = replace(suggestion, looked_at=drawn.sessions.share)
     return suggestion, found[len(asked) :]
@@ -78,6 +80,10 @@ def _of_hours(conn: Connection, scope: Scope, drawn: Drawn | None) -> Iterator[F
         yield from failures.dead_targets(calls)
         queues = evidence.queue_hours(conn, scope if drawn is None else drawn.queues)
         yield from waiting.few_workers(queues)
+
+
+#: Which of the questions is of lengths.
+_LENGTHS = 2
 
 
 def _asked(seen: Seen, *, whole: bool) -> Iterator[Question[Any]]:

@@ -1,13 +1,15 @@
 """What alerts are judged by: figures of the last weeks, lines as they stand, budgets, accounts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import Connection, select
 
 from turnmill.domain.analytics.alert_bounds import AlertBounds, Rule
+from turnmill.domain.analytics.alert_moves import Key
 from turnmill.domain.analytics.alerting import (
     CACHE_DAYS,
     Budgeted,
@@ -25,6 +27,7 @@ from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series, hours_of_
 from turnmill.domain.analytics.windows import Window, slot_of
 from turnmill.domain.budgets import Period, Scope
 from turnmill.domain.states import Lane
+from turnmill.store.analytics.alerts import open_keys
 from turnmill.store.analytics.figures import (
     Dimension,
     Totals,
@@ -39,7 +42,8 @@ from turnmill.store.nouns.lanes import loads
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.types import db_now
 
-#: Models that are looked at, and budgets: the busiest, and those that are most used up.
+#: Models that are looked at, and budgets: the busiest, and those that are most used up. Those with
+#: an open alert beside them: what others have overtaken is not well because of that.
 _MOST_SUBJECTS = 100
 _PERIODIC = (Period.DAY.value, Period.WEEK.value, Period.MONTH.value)
 _LOOKED_BACK = (WEEKS + 1) * WEEK
@@ -70,10 +74,11 @@ def judged(conn: Connection, bounds: AlertBounds) -> Looked:
     now = conn.scalars(select(db_now())).one()
     watched = set(Rule) - bounds.off
     found: list[Judged] = []
+    is_open = open_keys(conn)
     if Rule.QUEUE in watched:
         found += _queues(conn, now, bounds)
     if Rule.ACCOUNT in watched:
-        found += _accounts(conn, bounds)
+        found += _accounts(conn, bounds, is_open)
     past = _past(conn, now) if watched & _OF_FIGURES else None
     if past is None:
         return Looked(found, frozenset(watched & _OF_FIGURES))
@@ -81,11 +86,11 @@ def judged(conn: Connection, bounds: AlertBounds) -> Looked:
         cost = judge_cost(past.costs, until=past.until, bounds=bounds)
         found += [] if cost is None else [cost]
     if Rule.FAILURES in watched:
-        found += _failures(conn, past.until, bounds)
+        found += _failures(conn, past.until, bounds, is_open)
     if Rule.CACHE in watched:
-        found += _caches(conn, past.until, bounds)
+        found += _caches(conn, past.until, bounds, is_open)
     if Rule.BUDGET in watched:
-        found += _budgets(conn, now, past, bounds)
+        found += _budgets(conn, now, past, bounds, is_open)
     return Looked(found, frozenset())
 
 
@@ -120,7 +125,13 @@ def _queues(conn: Connection, now: datetime, bounds: AlertBounds) -> Iterator[Ju
         yield judge_queue(lane.value, oldest=age, bounds=bounds)
 
 
-def _accounts(conn: Connection, bounds: AlertBounds) -> list[Judged]:
+def _watched(rule: Rule, ranked: Sequence[str], is_open: Collection[Key]) -> list[str]:
+    """Return the first subjects, and those further on with an open alert."""
+    first, others = ranked[:_MOST_SUBJECTS], ranked[_MOST_SUBJECTS:]
+    return [*first, *(one for one in others if (rule, one) in is_open)]
+
+
+def _accounts(conn: Connection, bounds: AlertBounds, is_open: Collection[Key]) -> list[Judged]:
     """Judge what is closed; of several keys of a provider, the one that is worst off."""
     worst: dict[str, Judged] = {}
     for one in closed_for(conn):
@@ -129,7 +140,8 @@ def _accounts(conn: Connection, bounds: AlertBounds) -> list[Judged]:
         )
         known = worst.setdefault(judged_one.subject, judged_one)
         worst[judged_one.subject] = max(known, judged_one, key=_badness)
-    return sorted(worst.values(), key=_badness, reverse=True)[:_MOST_SUBJECTS]
+    ranked = sorted(worst, key=lambda name: _badness(worst[name]), reverse=True)
+    return [worst[name] for name in _watched(Rule.ACCOUNT, ranked, is_open)]
 
 
 def _badness(one: Judged) -> tuple[bool, float]:
@@ -145,16 +157,18 @@ def _name_of(one: ClosedFor) -> str:
 _MODELS = (Dimension.PROVIDER, Dimension.MODEL)
 
 
-def _failures(conn: Connection, until: datetime, bounds: AlertBounds) -> Iterator[Judged]:
+def _failures(
+    conn: Connection, until: datetime, bounds: AlertBounds, is_open: Collection[Key]
+) -> Iterator[Judged]:
     last = totals(conn, Window(until - HOUR, until), by=_MODELS)
     week = totals(conn, Window(until - HOUR - WEEK, until - HOUR), by=_MODELS)
     usual = {model_of(one): _failed(one) for one in week}
-    busiest = sorted(last, key=lambda one: one.turns, reverse=True)[:_MOST_SUBJECTS]
-    for one in busiest:
-        judged_turns, lost = _failed(one)
-        usual_judged, usual_lost = usual.get(model_of(one), (0, 0))
+    busiest = {model_of(one): _failed(one) for one in sorted(last, key=_turns, reverse=True)}
+    for name in _watched(Rule.FAILURES, list(busiest), is_open):
+        judged_turns, lost = busiest[name]
+        usual_judged, usual_lost = usual.get(name, (0, 0))
         yield judge_failures(
-            model_of(one),
+            name,
             judged=judged_turns,
             lost=lost,
             usual_judged=usual_judged,
@@ -163,12 +177,18 @@ def _failures(conn: Connection, until: datetime, bounds: AlertBounds) -> Iterato
         )
 
 
+def _turns(one: Totals) -> int:
+    return one.turns
+
+
 def _failed(one: Totals) -> tuple[int, int]:
     lost = one.failed + one.dead
     return one.succeeded + lost, lost
 
 
-def _caches(conn: Connection, until: datetime, bounds: AlertBounds) -> Iterator[Judged]:
+def _caches(
+    conn: Connection, until: datetime, bounds: AlertBounds, is_open: Collection[Key]
+) -> Iterator[Judged]:
     since = until - timedelta(days=CACHE_DAYS)
     found = totals(conn, Window(since, until), by=(Dimension.SLOT, *_MODELS))
     tokens: dict[str, dict[datetime, float]] = {}
@@ -182,7 +202,7 @@ def _caches(conn: Connection, until: datetime, bounds: AlertBounds) -> Iterator[
     def series(values: Mapping[datetime, float]) -> Series:
         return Series.of(values, since=since, until=until)
 
-    for name in busiest[:_MOST_SUBJECTS]:
+    for name in _watched(Rule.CACHE, busiest, is_open):
         yield judge_cache(
             name,
             tokens=series(tokens[name]),
@@ -192,9 +212,12 @@ def _caches(conn: Connection, until: datetime, bounds: AlertBounds) -> Iterator[
         )
 
 
-def _budgets(conn: Connection, now: datetime, past: _Past, bounds: AlertBounds) -> Iterator[Judged]:
+def _budgets(
+    conn: Connection, now: datetime, past: _Past, bounds: AlertBounds, is_open: Collection[Key]
+) -> Iterator[Judged]:
     profile = profile_of(past.costs, past.until)
-    for one in periodic_budgets(conn, now):
+    beside = [UUID(subject) for rule, subject in is_open if rule is Rule.BUDGET]
+    for one in periodic_budgets(conn, now, beside=beside):
         yield judge_budget(one, at=now, profile=profile, bounds=bounds)
 
 
@@ -206,21 +229,25 @@ def profile_of(costs: Series, until: datetime) -> list[float]:
     return found if any(found) else even_profile()
 
 
-def periodic_budgets(conn: Connection, now: datetime) -> list[Budgeted]:
-    """Return the budgets that begin anew now and then, in the period that is now."""
+def periodic_budgets(
+    conn: Connection, now: datetime, *, beside: Collection[UUID] = ()
+) -> list[Budgeted]:
+    """Return the budgets that begin anew now and then, in the period that is now.
+
+    Those that are used up the most, and `beside` them these.
+    """
     c = budgets.c
-    rows = conn.execute(
-        select(c.id, c.limit_usd, c.spent_usd, c.starts_at, c.ends_at)
-        .where(
-            c.period.in_(_PERIODIC),
-            c.scope.not_in((Scope.GONE.value, Scope.BATCH.value)),
-            c.ends_at > now,
-            c.limit_usd > 0,
-        )
-        .order_by((c.spent_usd / c.limit_usd).desc(), c.id)
-        .limit(_MOST_SUBJECTS)
+    periodic = select(c.id, c.limit_usd, c.spent_usd, c.starts_at, c.ends_at).where(
+        c.period.in_(_PERIODIC),
+        c.scope.not_in((Scope.GONE.value, Scope.BATCH.value)),
+        c.ends_at > now,
+        c.limit_usd > 0,
     )
-    return [_budgeted(row) for row in rows]
+    most_used = periodic.order_by((c.spent_usd / c.limit_usd).desc(), c.id).limit(_MOST_SUBJECTS)
+    found = {row.id: _budgeted(row) for row in conn.execute(most_used)}
+    for row in conn.execute(periodic.where(c.id.in_(beside)).order_by(c.id)) if beside else ():
+        found.setdefault(row.id, _budgeted(row))
+    return list(found.values())
 
 
 def _budgeted(row: Any) -> Budgeted:

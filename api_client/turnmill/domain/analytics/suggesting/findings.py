@@ -75,15 +75,24 @@ class Suggestion:
     looked_at: float = 1.0
 
 
-def suggestion_of(findings: Sequence[Finding]) -> Suggestion:
+#: What a rule says of some turns of a model alone, and would be wrong for its other ones.
+_NOT_FOR_ALL = frozenset({SuggestionRule.COULD_WAIT})
+
+
+def suggestion_of(findings: Sequence[Finding], *, longest: int = 0) -> Suggestion:
     """Return what these findings come to.
 
     A model or setting is suggested for all only where no two findings disagree about it; each
-    finding has those of its own. Savings are not added where they may be of the same dollars: of
-    each model the greatest counts. No rule but that of trials names a temperature.
+    finding has those of its own. What is right for turns of the bulk lane is for nobody else, and a
+    limit of replies is for none that would be cut by it: the `longest` had so many tokens.
+
+    Savings are not added where they may be of the same dollars: of each model the greatest counts.
+    No rule but that of trials names a temperature.
     """
     ordered = sorted(findings, key=_weight)
-    settings = _agreed(ordered)
+    settings = _agreed([one for one in ordered if one.rule not in _NOT_FOR_ALL])
+    if settings.get("max_output_tokens", longest) < longest:
+        del settings["max_output_tokens"]
     saved: dict[str, float] = {}
     for one in ordered:
         if one.improvement.what == "usd":

@@ -9,8 +9,13 @@ from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, 
 #: Of replies that were cut, at the lower end of the interval.
 CUT_SHARE = 0.05
 LEAST_CUT_TURNS = 50
+#: Who is sent no limit lets the model say all that it can: no higher one is accepted.
+_NO_DEFAULT = frozenset({"openai"})
+_AT_MOST = "They were as long as the model can make them: ask for shorter ones, or in parts."
 #: A limit so many times the longest reply is too high.
 TIMES_LONGEST = 4
+#: OpenAI refuses a lower limit, and with it every turn.
+LOWEST = 16
 #: The longest of 299 is above the 99th percentile in 95 of 100 cases: 0.99 ** 299 < 0.05.
 LEAST_TURNS = 299
 _CUT = "replies that ended at the limit / replies: 0.05 or more at the lower end (Wilson, 95 %)"
@@ -46,24 +51,30 @@ def answers_cut(uses: Sequence[LengthUse]) -> Iterator[Finding]:
         found = share(one.cut, one.turns)
         if one.turns < LEAST_CUT_TURNS or found.low < CUT_SHARE:
             continue
+        is_own = one.limit is None and one.provider in _NO_DEFAULT
         most = 2 * max(one.limit or one.longest_cut, one.longest)
         if not most:  # nobody knows how long they may be
             continue
+        advice = _AT_MOST if is_own else _higher(most)
         yield Finding(
             rule=SuggestionRule.ANSWERS_CUT,
             subject=one.subject,
             target=f"{one.provider}/{one.model}",
-            says=(
-                f"{one.cut} of {one.turns} replies were cut off. A limit of {most} is twice what"
-                " they may be now."
-            ),
+            says=f"{one.cut} of {one.turns} replies were cut off. {advice}",
             formula=_CUT,
             confidence=found,
             threshold=CUT_SHARE,
             evidence=[{"turns": one.turns, "cut": one.cut, "limit": one.limit}],
             improvement=Improvement.of("turns", one.cut, _times(found, one.turns)),
-            settings={"max_output_tokens": most},
+            settings={} if is_own else {"max_output_tokens": most},
         )
+
+
+def _higher(most: int) -> str:
+    return (
+        f"A limit of {most} is twice what they may be now; a vendor refuses one that is beyond what"
+        " the model can."
+    )
 
 
 def limits_too_high(uses: Sequence[LengthUse]) -> Iterator[Finding]:
@@ -74,7 +85,9 @@ def limits_too_high(uses: Sequence[LengthUse]) -> Iterator[Finding]:
         times = one.limit / one.longest
         if times < TIMES_LONGEST:
             continue
-        enough = 2 * one.longest
+        enough = max(2 * one.longest, LOWEST)
+        if enough >= one.limit:
+            continue
         yield Finding(
             rule=SuggestionRule.LIMIT_TOO_HIGH,
             subject=one.subject,
@@ -90,6 +103,11 @@ def limits_too_high(uses: Sequence[LengthUse]) -> Iterator[Finding]:
             improvement=Improvement.of("tokens", float((one.limit - enough) * one.turns)),
             settings={"max_output_tokens": enough},
         )
+
+
+def longest_of(uses: Sequence[LengthUse]) -> int:
+    """Return how many tokens the longest of all these replies had, cut or not."""
+    return max((max(one.longest, one.longest_cut) for one in uses), default=0)
 
 
 def _times(interval: Interval, count: int) -> Interval:

@@ -17,9 +17,12 @@ MARGIN = 0.02
 #: Where its replies are so many times longer or shorter, it does other work.
 _SAME_LENGTH = 2.0
 _LEAST_RATED = 30
+#: What is read from a cache costs a tenth, or more with some vendors: then it explains less.
+_CACHE_SAVES = 0.9
 _FORMULA = (
     "cost of the other model's prices, fitted to its own turns by least squares over input and"
-    " output tokens, on this one's tokens, divided by this one's cost: at most 2/3 at the upper"
+    " output tokens (of input as if no more of it were cached than of this one's, at a tenth of the"
+    " price), on this one's tokens, divided by this one's cost: at most 2/3 at the upper"
     " end; share of its turns that failed, were cut or disliked: higher by at most 0.02 there"
 )
 
@@ -43,6 +46,7 @@ class ModelUse:
     input_by_output: float
     input_by_cost: float
     output_by_cost: float
+    cached_tokens: float = 0.0  #: of the input, read from a cache
     rated: int = 0  #: of its turns, those that somebody has rated
     disliked: int = 0  #: of these, below 0 on average
 
@@ -111,6 +115,7 @@ def _compared(one: ModelUse, other: ModelUse) -> Finding | None:
     if min(one.turns, other.turns) < LEAST_TURNS or not _same_work(one, other):
         return None
     for_input, for_output = other.prices()
+    for_input *= max(1.0, _paid_in_full(one) / _paid_in_full(other))
     would = for_input * one.input_tokens + for_output * one.output_tokens
     if would <= 0 or one.cost_usd <= 0:
         return None
@@ -142,6 +147,19 @@ def _compared(one: ModelUse, other: ModelUse) -> Finding | None:
     )
 
 
+def _paid_in_full(use: ModelUse) -> float:
+    """Return which share of the input was paid for, at a tenth of the price from a cache.
+
+    A model whose prompts are cached is not cheaper because of that: where those of the other one
+    are not, they may not be with this one either.
+    """
+    return 1 - _CACHE_SAVES * _cached(use)
+
+
+def _cached(use: ModelUse) -> float:
+    return min(1.0, use.cached_tokens / use.input_tokens) if use.input_tokens else 0.0
+
+
 def _same_work(one: ModelUse, other: ModelUse) -> bool:
     mine, theirs = one.output_tokens / one.turns, other.output_tokens / other.turns
     return theirs <= _SAME_LENGTH * mine and mine <= _SAME_LENGTH * theirs
@@ -164,6 +182,7 @@ def _shown(one: ModelUse) -> dict[str, Any]:
         "usd_a_turn": round(one.cost_usd / one.turns, 8),
         "input_tokens_a_turn": round(one.input_tokens / one.turns, 1),
         "output_tokens_a_turn": round(one.output_tokens / one.turns, 1),
+        "cached_share": round(_cached(one), 4),
         "bad": one.bad,
         "ended": one.ended,
         "rated": one.rated,

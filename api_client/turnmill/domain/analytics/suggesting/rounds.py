@@ -38,7 +38,7 @@ class ToolUse:
     calls: int  #: of looping turns
     looping_usd: float
     other_usd: float  #: of the other ones
-    most_rounds: int  #: steps that another one has taken at the most
+    most_rounds: int  #: steps that a turn which does not loop has taken at the most
 
 
 def tool_loops(uses: Sequence[ToolUse]) -> Iterator[Finding]:
@@ -50,15 +50,17 @@ def tool_loops(uses: Sequence[ToolUse]) -> Iterator[Finding]:
         others = one.turns - one.looping
         usual = one.other_usd / others if others else 0.0
         usd = max(0.0, one.looping_usd - one.looping * usual)
-        rounds = max(2, min(one.most_rounds + 2, LOOP_CALLS))
+        # A limit is of turns with other tools, too: it is none where these take as many rounds.
+        rounds = 2 + max(use.most_rounds for use in uses if _of(use) == _of(one))
+        is_limit = rounds <= LOOP_CALLS
+        or_limit = f", or let a turn take {rounds} rounds at the most" if is_limit else ""
         yield Finding(
             rule=SuggestionRule.TOOL_LOOPS,
             subject=f"{one.provider}/{one.model} calling {one.tool}",
             target=f"{one.provider}/{one.model}",
             says=(
                 f"{one.looping} of {one.turns} turns called {one.tool} {LOOP_CALLS} times or more"
-                f" ({one.calls} calls). Say in its output what to do next, or let a turn take"
-                f" {rounds} rounds at the most."
+                f" ({one.calls} calls). Say in its output what to do next{or_limit}."
             ),
             formula=_LOOPS,
             confidence=found,
@@ -73,8 +75,12 @@ def tool_loops(uses: Sequence[ToolUse]) -> Iterator[Finding]:
                 }
             ],
             improvement=Improvement.of("usd", usd) if usd else Improvement.of("turns", one.looping),
-            settings={"max_tool_rounds": rounds},
+            settings={"max_tool_rounds": rounds} if is_limit else {},
         )
+
+
+def _of(use: ToolUse) -> tuple[str, str]:
+    return use.provider, use.model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
