@@ -20,6 +20,7 @@ from turnmill_worker.providers.http import encoded
 from turnmill_worker.providers.openai import chat, responses
 from turnmill_worker.providers.port import Request, ToolOffer
 
+OF_ANTHROPIC = ("context_management", "thinking")
 TAKES = frozenset({Text, ToolCall, ToolOutput, Native})
 assert frozenset(KINDS.values()) > TAKES
 
@@ -122,6 +123,9 @@ ITEMS: list[Any] = [
             {"type": "text", "text": "Hello.", "citations": [CITED]},
             {"type": "text", "text": " \n", "citations": [CITED]},
             {"type": "refusal", "category": "cyber"},
+            {"type": "compaction", "content": "They met.", "encrypted_content": "Eq"},
+            {"type": "compaction", "content": None},
+            {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}},
             7,
         )
     ],
@@ -189,6 +193,7 @@ _settings: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         {"tool_choice": "required", "thinking": {"type": "adaptive"}},
         {"tool_choice": {"type": "tool", "name": "weather"}},
         {"tool_choice": "none", "parallel_tool_calls": False},
+        {"context_management": {"edits": []}, "thinking": {"type": "adaptive"}},
         {"parallel_tool_calls": False, "tools": ["weather"], "max_tool_rounds": 3},
     ]
 )
@@ -199,7 +204,7 @@ def _requests(draw: st.DrawFn) -> Request:
     offers = draw(_offers)
     given = {**draw(_settings)}
     if "weather" not in {one.name for one in offers}:
-        given = {name: one for name, one in given.items() if name == "thinking"}
+        given = {name: one for name, one in given.items() if name in OF_ANTHROPIC}
     return a_request(
         messages=[Message.of("user", draw(st.sampled_from(WORDS))), *draw(_histories)],
         history=draw(_histories),
@@ -222,7 +227,8 @@ def _refuse(constant: str) -> None:
 def _of_vendor(request: Request, name: str) -> Request:
     settings = dict(request.settings)
     if name == "openai":
-        settings.pop("thinking", None)
+        for one in OF_ANTHROPIC:
+            settings.pop(one, None)
     return fitted(
         a_request(
             messages=request.messages,

@@ -76,6 +76,8 @@ _WORDS: Mapping[type[Rejected], tuple[str, ...]] = MappingProxyType(
             r"item \S+ of type \S+ was provided without its required",
             # What only a newer server knows, or another one.
             r"unknown parameter: input\[",
+            "extra inputs are not permitted",  # of a field within a message
+            r"input tag \S+ found",
             r"invalid value: compaction\b",
             r"(item with id|duplicate item found with id) \S+",
             r"(an )?assistant message with tool_calls must be followed",

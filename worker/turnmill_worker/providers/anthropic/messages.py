@@ -13,6 +13,7 @@ from turnmill_worker.providers.anthropic.blocks import (
     may_think,
     messages_of,
     parts_of,
+    sums_up,
     tools_of,
 )
 from turnmill_worker.providers.anthropic.caching import mark
@@ -31,6 +32,7 @@ from turnmill_worker.providers.untrusted import (
     name,
     text,
     tier,
+    total,
 )
 from turnmill_worker.providers.usages import of_anthropic, summed
 
@@ -38,11 +40,15 @@ PATH = "v1/messages"
 COUNT_PATH = "v1/messages/count_tokens"
 DEFAULT_MAX_TOKENS = 8192  #: the vendor wants a number; the setting `max_output_tokens` changes it
 
-_RESERVED = TOOLS | {"messages", "model", "prefill", "stream", "system"}
+#: `compaction` asks for a summary in the place of an answer, and would be asked for it for ever.
+_RESERVED = TOOLS | {"compaction", "messages", "model", "prefill", "stream", "system"}
 
 _MOST = ("max_tokens",)
 _COUNTED = frozenset(
-    {"messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"}
+    {
+        *("context_management", "messages", "model", "output_config"),
+        *("system", "thinking", "tool_choice", "tools"),
+    }
 )
 
 #: https://platform.claude.com/docs/en/build-with-claude/effort
@@ -150,10 +156,13 @@ def most_of(request: Request) -> Usage:
     if told is None:
         told = window("anthropic", request.model)  # nobody can count a document: it is read whole
     settings = request.settings
+    said = output_bound({"max_tokens": DEFAULT_MAX_TOKENS, **_given(settings)}, *_MOST)
+    if sums_up(request):  # it is read once more for that, and the summary is paid for, too
+        told, said = total(told, told), total(said, said)
     asked = [settings.get("speed"), settings.get("inference_geo")]
     return Usage(
         input_tokens=told,
-        output_tokens=output_bound({"max_tokens": DEFAULT_MAX_TOKENS, **_given(settings)}, *_MOST),
+        output_tokens=said,
         cache_write_tokens=told,
         cache_write_1h_tokens=told if '"1h"' in json.dumps(dict(settings), default=str) else 0,
         service_tier=".".join(one for one in map(tier, asked) if one not in _ORDINARY),
