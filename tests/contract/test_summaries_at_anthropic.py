@@ -17,12 +17,7 @@ from turnmill_worker.providers.port import Done, ToolOffer
 pytestmark = pytest.mark.anyio
 
 EDITS = {"context_management": {"edits": [{"type": "compact_20260112"}]}}
-SUMMARY = {
-    "type": "compaction",
-    "content": "They met.",
-    "encrypted_content": "Eq",
-    "signature": "s",
-}
+SUMMARY = {"type": "compaction", "content": "Met.", "encrypted_content": "E", "signature": "s"}
 THINKING = {"type": "thinking", "thinking": "Hm.", "signature": "EqQB"}
 WEATHER = ToolOffer(name="weather")
 
@@ -107,8 +102,8 @@ async def test_a_summary_and_a_thought_that_is_counted_stream_as_they_are_answer
             "index": 0,
             "delta": {
                 "type": "compaction_delta",
-                "content": "They met.",
-                "encrypted_content": "Eq",
+                "content": "Met.",
+                "encrypted_content": "E",
             },
         },
         {

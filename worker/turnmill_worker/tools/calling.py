@@ -174,11 +174,13 @@ def _in_words(output: Any) -> str | None:
         return storable(output)
     from pydantic_core import to_json  # noqa: PLC0415  only where tools are run
 
+    making = Making(most=MAX_OUTPUT_BYTES)
     try:
-        made = Making(most=MAX_OUTPUT_BYTES).made(output)
-        return storable(to_json(made, inf_nan_mode="strings").decode())
+        return storable(to_json(making.made(output), inf_nan_mode="strings").decode())
     except TooLong:
         raise
     except Exception:  # noqa: BLE001
         # Objects of somebody's, and what they raise when they are read.
+        if making.is_over:
+            raise TooLong from None  # a model that was writing itself has put it in an error of its
         return None

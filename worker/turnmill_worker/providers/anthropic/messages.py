@@ -158,7 +158,7 @@ def most_of(request: Request) -> Usage:
     settings = request.settings
     said = output_bound({"max_tokens": DEFAULT_MAX_TOKENS, **_given(settings)}, *_MOST)
     if sums_up(request):  # it is read once more for that, and the summary is paid for, too
-        told, said = total(told, told), total(said, said)
+        told, said = total(told, told), 2 * said
     asked = [settings.get("speed"), settings.get("inference_geo")]
     return Usage(
         input_tokens=told,

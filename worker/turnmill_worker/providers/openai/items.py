@@ -1,6 +1,6 @@
 """Items of the Responses API, and the parts that they are here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -131,6 +131,27 @@ def is_unanswered(item: Mapping[str, Any]) -> bool:
     if not isinstance(kind, str) or not kind.endswith(("_call", "_approval_request")):
         return False
     return kind not in ANSWERED
+
+
+def unanswered_in(output: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the items that somebody has to answer: not what the vendor has run in the answer.
+
+    A shell in a container of its own, and a search of its own for tools, are followed by what came
+    of them.
+    """
+    waiting = [one for one in output if is_unanswered(one)]
+    if not waiting:
+        return waiting  # nearly always
+    answered = {(text(one.get("type")), name(one.get("call_id"))) for one in output}
+    return [one for one in waiting if not _has_been_run(one, answered)]
+
+
+def _has_been_run(call: Mapping[str, Any], answered: Collection[tuple[str, str]]) -> bool:
+    if call.get("type") == "function_call":
+        return False  # by us, if by anybody
+    called, kind = name(call.get("call_id")), text(call.get("type"))
+    is_answered = bool(called) and (f"{kind}_output", called) in answered
+    return is_answered or call.get("execution") == "server"
 
 
 def _items(message: Message) -> Iterator[Any]:

@@ -20,7 +20,7 @@ from turnmill_worker.providers.offering import (
     reserved_of,
     tool_choice_of,
 )
-from turnmill_worker.providers.openai.items import input_of, is_refusal, is_unanswered, parts_of
+from turnmill_worker.providers.openai.items import input_of, is_refusal, parts_of, unanswered_in
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Failed, Request, Running
 from turnmill_worker.providers.untrusted import (
@@ -207,7 +207,7 @@ def _goes_on(thread: str, output: Sequence[Mapping[str, Any]], answered: bool) -
 
     Some servers give all calls one id: ours are others then, and the thread knows nothing of them.
     """
-    waiting = [one for one in output if is_unanswered(one)]
+    waiting = unanswered_in(output)
     if not waiting:
         return thread
     ids = {name(one.get("call_id")) for one in waiting} - {""}
@@ -227,7 +227,7 @@ def _finish_reason(payload: Mapping[str, Any], output: Sequence[Mapping[str, Any
     if payload.get("status") == "incomplete":
         reason = text(mapping(payload.get("incomplete_details")).get("reason"))
         return _INCOMPLETE.get(reason, "length")
-    if any(map(is_unanswered, output)):
+    if unanswered_in(output):
         return "tool_calls"
     return "refusal" if is_refusal(output) else "stop"
 
