@@ -212,6 +212,7 @@ def _requests(draw: st.DrawFn) -> Request:
         tools=offers,
         output_schema=draw(_schemas),
         step=draw(st.integers(1, 3)),
+        model=draw(st.sampled_from(["gpt-5-mini", "gpt-4.1"])),
     )
 
 
@@ -237,6 +238,7 @@ def _of_vendor(request: Request, name: str) -> Request:
             tools=request.tools,
             output_schema=request.output_schema,
             step=request.step,
+            model=request.model,
         ),
         name=name,
         takes=TAKES,

@@ -72,7 +72,7 @@ _WORDS: Mapping[type[Rejected], tuple[str, ...]] = MappingProxyType(
             r"invalid (input|messages)(\[\d+\])?[^:]{0,60}: (string|array) too long",
         ),
         HistoryRefused: (
-            "no tool (output|call) found for function call",
+            r"no tool (output|call) found for",
             r"item \S+ of type \S+ was provided without its required",
             # What only a newer server knows, or another one.
             r"unknown parameter: input\[",
@@ -87,7 +87,11 @@ _WORDS: Mapping[type[Rejected], tuple[str, ...]] = MappingProxyType(
             r"(each )?tool_(use|result) (block|must|blocks)",
             r"(after the optional system message, )?(conversation )?roles must alternate",
             "first message must use the",
-            "invalid signature in thinking",
+            r"invalid (signature|data|encrypted_\w+) in \w*(compaction|result|text|thinking)",
+            "the encrypted content",
+            "reasoning input items can only be provided to",  # the session's model thinks no more
+            "when providing thinking or",
+            r"\w+ tool use with id \S+ was found",
             r"thinking( or redacted_thinking)? blocks? ",
             r"expected (thinking|redacted_thinking|last role)",
             "text content blocks must",

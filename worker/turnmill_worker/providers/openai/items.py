@@ -1,6 +1,8 @@
 """Items of the Responses API, and the parts that they are here."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -37,6 +39,8 @@ ANSWERED = frozenset(
 
 #: What travels back in a history of ours. Not among them is what holds the bytes of a picture.
 _KEPT = (ANSWERED | {"compaction", "mcp_list_tools", "reasoning"}) - {"image_generation_call"}
+#: Models that do not reason.
+_PLAIN = ("gpt-3.5", "gpt-4", "chatgpt-4")
 #: They mean nothing to who has not stored them, but for what is encrypted in them.
 _SEALED = frozenset({"compaction", "reasoning"})
 #: What the vendor takes back of what stands for all that was said before it.
@@ -58,7 +62,8 @@ def input_of(
     if words is not None:
         return [_item(role, said) for role, said in words] or _nothing_said()
     # This API has no field for who of several people says something.
-    said = paired(map(named, (*history, *messages)), dialect=_DIALECT, held=held)
+    dialect = _DIALECT if reasons(request.model) else _UNREASONING
+    said = paired(map(named, (*history, *messages)), dialect=dialect, held=held)
     items: list[Any] = []
     for message in said:
         parts = message.parts
@@ -70,6 +75,11 @@ def input_of(
         else:
             items += _items(message)
     return items or _nothing_said()
+
+
+def reasons(model: str) -> bool:
+    """Tell whether it may be asked for its reasoning, and given it back; others refuse that."""
+    return not model.startswith(_PLAIN)
 
 
 def _nothing_said() -> list[Any]:
@@ -303,8 +313,11 @@ def _own(item: Any) -> Any:
     return {"type": "message", "role": "assistant", "content": content, **phase}
 
 
-def _company(parts: Sequence[Part]) -> list[Part]:
-    """Leave out what the vendor would miss something of: half a pair, reasoning about nothing."""
+def _company(parts: Sequence[Part], *, reasons: bool = True) -> list[Part]:
+    """Leave out what the vendor would miss something of: half a pair, reasoning about nothing.
+
+    And all reasoning, where the model does none.
+    """
     parts = citing(parts, _words_cited)
     items = [mapping(item_of(one)) if isinstance(one, Native) else {} for one in parts]
     pairs = whole_pairs(map(_half, items))
@@ -314,7 +327,8 @@ def _company(parts: Sequence[Part]) -> list[Part]:
         if not isinstance(parts[place], Native) or place in pairs:
             stays = True
         elif kind in _SEALED:
-            stays = (bool(kept) or kind == "compaction") and _can_return(items[place])
+            belongs = kind == "compaction" or (reasons and bool(kept))
+            stays = belongs and _can_return(items[place])
         elif _is_mark(items[place]):
             stays = _marks_words(parts, items, place)
         else:
@@ -341,3 +355,4 @@ def _half(item: Mapping[str, Any]) -> tuple[tuple[str, str], bool] | None:
 
 
 _DIALECT = Dialect(api=API, id_max=64, part_of=_part_of, company=_company)
+_UNREASONING = replace(_DIALECT, company=partial(_company, reasons=False))

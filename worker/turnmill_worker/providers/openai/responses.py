@@ -20,7 +20,13 @@ from turnmill_worker.providers.offering import (
     reserved_of,
     tool_choice_of,
 )
-from turnmill_worker.providers.openai.items import input_of, is_refusal, parts_of, unanswered_in
+from turnmill_worker.providers.openai.items import (
+    input_of,
+    is_refusal,
+    parts_of,
+    reasons,
+    unanswered_in,
+)
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Failed, Request, Running
 from turnmill_worker.providers.untrusted import (
@@ -61,8 +67,6 @@ _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
     }
 )
 
-#: They do not reason, and refuse to be asked for it.
-_UNREASONING = ("gpt-3.5", "gpt-4", "chatgpt-4")
 _ENDED = ("failed", "cancelled")
 _OVER = ("completed", "incomplete")
 _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "stop"})
@@ -114,7 +118,7 @@ def _offer_tools(body: dict[str, Any], request: Request, *, chain: bool) -> None
     body.pop("tool_choice", None)
     if kind:
         body["tool_choice"] = {"type": "function", "name": tool} if kind == "tool" else kind
-    if not chain and not request.model.startswith(_UNREASONING):
+    if not chain and reasons(request.model):
         body.setdefault("include", ["reasoning.encrypted_content"])
 
 
