@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic import dataclasses as pydantic_dataclasses
 from pydantic_core import to_json
 
+from turnmill import ToolError, tool
 from turnmill.domain.states import ToolCallState
+from turnmill_worker.threads import Threads
 from turnmill_worker.tools import calling
 from turnmill_worker.tools.making import Making, TooLong, is_at_hand
 
@@ -129,3 +131,42 @@ def test_a_model_that_holds_itself_is_no_output() -> None:
     found = Found(rows=[], beside=[])
     found.beside.append(found)
     assert calling._done(found).error_code == "output_unreadable"
+
+
+def declines() -> Iterator[int]:
+    yield 1
+    raise ToolError("the card was declined")
+
+
+def breaks() -> Iterator[int]:
+    yield 1
+    raise ValueError("secret-7d1")
+
+
+@pytest.mark.parametrize("within", [lambda made: made, lambda made: [Found(rows=made)]])
+@pytest.mark.parametrize(
+    ("making", "code", "words"),
+    [
+        (declines, "tool_error", "the card was declined"),
+        (breaks, "raised:ValueError", "The tool failed: ValueError."),
+    ],
+)
+@pytest.mark.anyio
+async def test_what_a_tool_raises_while_its_output_is_made_is_told_as_if_it_had_at_once(
+    within: Callable[[Any], Any], making: Callable[[], Iterator[int]], code: str, words: str
+) -> None:
+    @tool
+    def late() -> Any:
+        """Return what is not made yet."""
+        return within(making())
+
+    @tool
+    async def later() -> Any:
+        """Return the same."""
+        return within(making())
+
+    threads = Threads(2, name="tool")
+    await threads.take()
+    for one in (late, later):
+        outcome = await calling.run(one, {}, threads)
+        assert (outcome.error_code, outcome.output) == (code, words)

@@ -75,7 +75,9 @@ _WORDS: Mapping[type[Rejected], tuple[str, ...]] = MappingProxyType(
             r"no tool (output|call) found for",
             r"item \S+ of type \S+ was provided without its required",
             # What only a newer server knows, or another one.
-            r"unknown parameter: input\[",
+            r"unknown parameter: (input|messages)\[",
+            "additional properties are not allowed",
+            r"invalid input\[\d+\]\.(encrypted_content|id|status|summary)",
             "extra inputs are not permitted",  # of a field within a message
             r"input tag \S+ found",
             r"invalid value: compaction\b",
@@ -89,7 +91,11 @@ _WORDS: Mapping[type[Rejected], tuple[str, ...]] = MappingProxyType(
             "first message must use the",
             r"invalid (signature|data|encrypted_\w+) in \w*(compaction|result|text|thinking)",
             "the encrypted content",
-            "reasoning input items can only be provided to",  # the session's model thinks no more
+            # The session's model thinks no more, or has begun to.
+            "reasoning input (items can only be provided to|is not enabled)",
+            "missing reasoning_content",
+            "thinking is enabled but reasoning_content is missing",
+            r"the \S+ in the thinking mode must be passed back",
             "when providing thinking or",
             r"\w+ tool use with id \S+ was found",
             r"thinking( or redacted_thinking)? blocks? ",

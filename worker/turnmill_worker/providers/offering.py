@@ -100,7 +100,8 @@ def parameters_of(offer: ToolOffer) -> dict[str, Any]:
     schema = {**offer.parameters, "type": "object"}
     schema["properties"] = {**_of_alternatives(schema), **mapping(schema.get("properties"))}
     said = {key: one for key, one in schema.items() if key not in _NOT_ON_TOP}
-    return mapping(_itemised(said))
+    itemised: dict[str, Any] = _itemised(said)
+    return itemised
 
 
 def form_of(schema: Mapping[str, Any]) -> dict[str, Any]:

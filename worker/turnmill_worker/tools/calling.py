@@ -169,18 +169,23 @@ def _too_large() -> Outcome:
 
 
 def _in_words(output: Any) -> str | None:
-    """Return a text as it is, and anything else as JSON; None where it is none. Raises TooLong."""
+    """Return a text as it is, and anything else as JSON; None where it is none.
+
+    Raises TooLong, and what the tool raises while it makes what is lazy.
+    """
     if type(output) is str:
         return storable(output)
     from pydantic_core import to_json  # noqa: PLC0415  only where tools are run
 
     making = Making(most=MAX_OUTPUT_BYTES)
     try:
-        return storable(to_json(making.made(output), inf_nan_mode="strings").decode())
-    except TooLong:
-        raise
+        made = making.made(output)
+    except RecursionError:
+        return None
+    try:
+        return storable(to_json(made, inf_nan_mode="strings").decode())
     except Exception:  # noqa: BLE001
         # Objects of somebody's, and what they raise when they are read.
-        if making.is_over:
-            raise TooLong from None  # a model that was writing itself has put it in an error of its
+        if making.raised is not None:
+            raise making.raised from None
         return None

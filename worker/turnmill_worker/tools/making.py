@@ -37,17 +37,14 @@ class Making:
         self._left = most
         #: each object in a model, by its id, which is its own as long as it lives, and its copy
         self._bound: dict[int, tuple[Any, Any]] = {}
-
-    @property
-    def is_over(self) -> bool:
-        """Tell whether more was made than an output may have, whoever has caught TooLong since."""
-        return self._left < 0
+        #: what was raised while a model wrote itself, which makes an error of its own of it
+        self.raised: Exception | None = None
 
     def made(self, output: Any) -> Any:
         """Return the output without anything lazy. Raises TooLong, and what the tool's own raises.
 
         Objects that write themselves as JSON, such as models of pydantic's, are left to do so: what
-        is lazy in their fields raises TooLong while they write it.
+        is lazy in their fields raises while they write it, see `raised`.
         """
         self._take(1)  # at least: the same list may stand in it a thousand times
         if isinstance(output, str | bytes):
@@ -67,7 +64,7 @@ class Making:
 
     def _take(self, size: int) -> None:
         self._left -= size
-        if self.is_over:
+        if self._left < 0:
             raise TooLong
 
     def _within_bounds(self, given: Any) -> Any:
@@ -97,6 +94,13 @@ class Making:
         return _with(given, found) if _differ(held, found) else given
 
     def _one_by_one(self, lazy: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from self._counted(lazy)
+        except Exception as error:
+            self.raised = self.raised or error
+            raise
+
+    def _counted(self, lazy: Iterator[Any]) -> Iterator[Any]:
         from pydantic_core import to_json  # noqa: PLC0415  there is a model of its
 
         for one in lazy:
