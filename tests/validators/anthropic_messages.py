@@ -25,6 +25,7 @@ _CITATIONS: Mapping[str, frozenset[str]] = {
     for kind in get_args(TextCitationParam)
 }
 
+_KEY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
 _USES = frozenset({"server_tool_use", "mcp_tool_use"})
@@ -77,7 +78,11 @@ def _tools(body: Mapping[str, Any]) -> Iterator[str]:
     yield from schemas.names(tools)
     for n, tool in enumerate(tools):
         if "type" not in tool or tool["type"] == "custom":
-            yield from schemas.arguments(tool.get("input_schema"), at=f"tools.{n}.input_schema")
+            at = f"tools.{n}.custom.input_schema"
+            yield from schemas.arguments(tool.get("input_schema"), at=at)
+            named = (tool.get("input_schema") or {}).get("properties") or {}
+            if not all(map(_KEY.fullmatch, named)):
+                yield f"{at}.properties: Property keys should match pattern"
         if set(tool) - {"name", "description", "input_schema", "type", "strict", "cache_control"}:
             yield f"tools.{n}: Extra inputs are not permitted"
     choice = body.get("tool_choice")

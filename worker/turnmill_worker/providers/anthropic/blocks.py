@@ -11,12 +11,12 @@ from typing import Any
 from anthropic import transform_schema
 
 from turnmill.domain.content import File, Image, Message, Native, Part, Text, ToolCall, ToolOutput
+from turnmill_worker.providers.anthropic.argument_names import schema_of
 from turnmill_worker.providers.anthropic.sources import document_of, picture_of
 from turnmill_worker.providers.fitting import item_of, unsupported
 from turnmill_worker.providers.offering import (
     call_of,
     native_of,
-    parameters_of,
     tool_choice_of,
 )
 from turnmill_worker.providers.pairing import (
@@ -116,7 +116,7 @@ def tools_of(request: Request, messages: Sequence[Mapping[str, Any]]) -> dict[st
     """
     if request.tools:
         tools = [
-            {"name": name_of_tool(one.name), "input_schema": parameters_of(one)}
+            {"name": name_of_tool(one.name), "input_schema": schema_of(one)}
             | ({"description": one.description} if one.description else {})
             for one in request.tools
         ]
