@@ -52,7 +52,9 @@ def test_a_summary_of_the_vendors_goes_back_to_it_where_it_stood() -> None:
 
 
 def test_a_session_that_lets_it_sum_up_no_more_sends_it_none() -> None:
-    assert sent_again(reply(SUMMARY, *said("Two."))) == said("Two.")
+    clears = {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}
+    for settings in ({}, clears):
+        assert sent_again(reply(SUMMARY, *said("Two.")), **settings) == said("Two.")
 
 
 @pytest.mark.parametrize("content", [None, "", " \n", 7])
@@ -78,6 +80,8 @@ def test_a_turn_that_was_summed_up_in_the_middle_goes_on_to_think() -> None:
 
 
 def test_what_summing_up_may_take_is_reserved_for() -> None:
+    clears = {"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}}
+    assert messages.most_of(a_request(settings=clears)) == messages.most_of(a_request())
     plain, both = messages.most_of(a_request()), messages.most_of(a_request(settings=EDITS))
     assert (both.input_tokens, both.output_tokens) == (
         2 * (plain.input_tokens or 0),

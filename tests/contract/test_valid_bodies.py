@@ -20,6 +20,7 @@ from turnmill_worker.providers.http import encoded
 from turnmill_worker.providers.openai import chat, responses
 from turnmill_worker.providers.port import Request, ToolOffer
 
+SUMS_UP = {"edits": [{"type": "compact_20260112"}]}
 OF_ANTHROPIC = ("context_management", "thinking")
 TAKES = frozenset({Text, ToolCall, ToolOutput, Native})
 assert frozenset(KINDS.values()) > TAKES
@@ -193,7 +194,7 @@ _settings: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         {"tool_choice": "required", "thinking": {"type": "adaptive"}},
         {"tool_choice": {"type": "tool", "name": "weather"}},
         {"tool_choice": "none", "parallel_tool_calls": False},
-        {"context_management": {"edits": []}, "thinking": {"type": "adaptive"}},
+        {"context_management": SUMS_UP, "thinking": {"type": "adaptive"}},
         {"parallel_tool_calls": False, "tools": ["weather"], "max_tool_rounds": 3},
     ]
 )

@@ -82,7 +82,8 @@ def messages_of(
 
 def sums_up(request: Request) -> bool:
     """Tell whether the session lets the vendor sum up what was said, and so knows its summaries."""
-    return bool(mapping(request.settings.get("context_management")))
+    asked = mapping(request.settings.get("context_management"))
+    return any(text(one.get("type")).startswith("compact") for one in mappings(asked.get("edits")))
 
 
 def parts_of(content: Sequence[Mapping[str, Any]], *, called: bool) -> list[Part]:
