@@ -58,6 +58,7 @@ _SCHEMAS = frozenset(
     {"additionalProperties", "allOf", "anyOf", "contains", "items", "not", "oneOf", "prefixItems"}
 )
 _NAMED = frozenset({"$defs", "definitions", "patternProperties", "properties"})
+_INNER = _SCHEMAS | _NAMED
 
 _CHOICES = frozenset({"auto", "none", "required"})
 _AT_ANTHROPIC = {"any": "required"}
@@ -192,9 +193,11 @@ def _itemised(schema: Any) -> Any:
     """Return a schema all of whose arrays say what is in them, if only anything."""
     if isinstance(schema, list):
         return [*map(_itemised, schema)]
-    if not isinstance(schema, dict):
-        return schema
-    found = {key: _itemised(one) if key in _SCHEMAS else one for key, one in schema.items()}
+    if not isinstance(schema, dict) or (_INNER.isdisjoint(schema) and not _is_array(schema)):
+        return schema  # most are
+    found = dict(schema)
+    for key in _SCHEMAS & found.keys():
+        found[key] = _itemised(found[key])
     for key in _NAMED & found.keys():
         found[key] = {name: _itemised(one) for name, one in mapping(found[key]).items()}
     if isinstance(found.get("items"), list):  # of drafts before 2020-12

@@ -33,9 +33,10 @@ def schema_of(offer: ToolOffer) -> dict[str, Any]:
 
 def by_own_names(reply: Done, offers: Iterable[ToolOffer]) -> Done:
     """Return a reply whose calls have their arguments by the names that the tools know."""
-    if not any(isinstance(one, ToolCall) for one in reply.parts):
+    called = {one.name for one in reply.parts if isinstance(one, ToolCall)}
+    if not called:
         return reply
-    names = {name_of_tool(one.name): _own_names(one) for one in offers}
+    names = {one.name: _own_names(one) for one in offers if one.name in called}
     return replace(reply, parts=tuple(_named_back(one, names) for one in reply.parts))
 
 
