@@ -43,6 +43,17 @@ def own(provider: str, api: str, item: str) -> Native:
     return Native(provider=provider, api=api, item=item)
 
 
+@pytest.mark.parametrize(("model", "goes"), [("gpt-5", True), ("gpt-4.1", False), ("o3", True)])
+def test_reasoning_goes_to_a_model_that_reasons_and_to_no_other(model: str, *, goes: bool) -> None:
+    reasoning = '{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"}'
+    request = step(own("openai", "responses", reasoning), model=model)
+    body = responses.body_of(request, chain=False)
+    assert openai_responses.violations(body) == []
+    kinds = [one.get("type") for one in body["input"]]
+    assert kinds.count("reasoning") == int(goes)
+    assert (kinds.count("function_call"), kinds.count("function_call_output")) == (2, 2)
+
+
 def test_responses_are_sent_calls_and_outputs_as_items() -> None:
     reasoning = '{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"}'
     body = responses.body_of(step(own("openai", "responses", reasoning)), chain=False)

@@ -20,6 +20,8 @@ from turnmill_worker.providers.http import encoded
 from turnmill_worker.providers.openai import chat, responses
 from turnmill_worker.providers.port import Request, ToolOffer
 
+SUMS_UP = {"edits": [{"type": "compact_20260112"}]}
+OF_ANTHROPIC = ("context_management", "thinking")
 TAKES = frozenset({Text, ToolCall, ToolOutput, Native})
 assert frozenset(KINDS.values()) > TAKES
 
@@ -122,6 +124,9 @@ ITEMS: list[Any] = [
             {"type": "text", "text": "Hello.", "citations": [CITED]},
             {"type": "text", "text": " \n", "citations": [CITED]},
             {"type": "refusal", "category": "cyber"},
+            {"type": "compaction", "content": "They met.", "encrypted_content": "Eq"},
+            {"type": "compaction", "content": None},
+            {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}},
             7,
         )
     ],
@@ -189,6 +194,7 @@ _settings: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         {"tool_choice": "required", "thinking": {"type": "adaptive"}},
         {"tool_choice": {"type": "tool", "name": "weather"}},
         {"tool_choice": "none", "parallel_tool_calls": False},
+        {"context_management": SUMS_UP, "thinking": {"type": "adaptive"}},
         {"parallel_tool_calls": False, "tools": ["weather"], "max_tool_rounds": 3},
     ]
 )
@@ -199,7 +205,7 @@ def _requests(draw: st.DrawFn) -> Request:
     offers = draw(_offers)
     given = {**draw(_settings)}
     if "weather" not in {one.name for one in offers}:
-        given = {name: one for name, one in given.items() if name == "thinking"}
+        given = {name: one for name, one in given.items() if name in OF_ANTHROPIC}
     return a_request(
         messages=[Message.of("user", draw(st.sampled_from(WORDS))), *draw(_histories)],
         history=draw(_histories),
@@ -207,6 +213,7 @@ def _requests(draw: st.DrawFn) -> Request:
         tools=offers,
         output_schema=draw(_schemas),
         step=draw(st.integers(1, 3)),
+        model=draw(st.sampled_from(["gpt-5-mini", "gpt-4.1"])),
     )
 
 
@@ -222,7 +229,8 @@ def _refuse(constant: str) -> None:
 def _of_vendor(request: Request, name: str) -> Request:
     settings = dict(request.settings)
     if name == "openai":
-        settings.pop("thinking", None)
+        for one in OF_ANTHROPIC:
+            settings.pop(one, None)
     return fitted(
         a_request(
             messages=request.messages,
@@ -231,6 +239,7 @@ def _of_vendor(request: Request, name: str) -> Request:
             tools=request.tools,
             output_schema=request.output_schema,
             step=request.step,
+            model=request.model,
         ),
         name=name,
         takes=TAKES,

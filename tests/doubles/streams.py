@@ -107,6 +107,13 @@ def _thinking_block(block: Event, size: int) -> tuple[Event, list[Event]]:
     return {"type": "thinking", "thinking": "", "signature": ""}, deltas
 
 
+def _summary_block(block: Event, size: int) -> tuple[Event, list[Event]]:
+    """Return a summary of what was said before: its words come at once, what seals it beside."""
+    sealed = {name: block.get(name) for name in ("content", "encrypted_content")}
+    delta = {"type": "compaction_delta", **sealed}
+    return {**block, "content": None, "encrypted_content": None}, [delta]
+
+
 def _tool_block(block: Event, size: int) -> tuple[Event, list[Event]]:
     written = json.dumps(block["input"])
     deltas = [
@@ -117,6 +124,7 @@ def _tool_block(block: Event, size: int) -> tuple[Event, list[Event]]:
 
 _BLOCKS: Mapping[str, Callable[[Event, int], tuple[Event, list[Event]]]] = {
     "text": _text_block,
+    "compaction": _summary_block,
     "thinking": _thinking_block,
     "tool_use": _tool_block,
 }

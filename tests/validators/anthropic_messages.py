@@ -14,7 +14,10 @@ from anthropic.types.message_create_params import MessageCreateParamsNonStreamin
 
 from tests.validators import attached, schemas
 
-PARAMETERS = frozenset(MessageCreateParamsNonStreaming.__annotations__) | {"stream"}
+PARAMETERS = frozenset(MessageCreateParamsNonStreaming.__annotations__) | {
+    "context_management",  # of the beta API, as `compaction` blocks are
+    "stream",
+}
 
 #: The fields of a citation in what is sent: all of them are to be there.
 _CITATIONS: Mapping[str, frozenset[str]] = {
@@ -22,6 +25,7 @@ _CITATIONS: Mapping[str, frozenset[str]] = {
     for kind in get_args(TextCitationParam)
 }
 
+_KEY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
 _USES = frozenset({"server_tool_use", "mcp_tool_use"})
@@ -37,6 +41,10 @@ _FIELDS: Mapping[str, tuple[set[str], set[str]]] = {
     "mcp_tool_use": ({"id", "name", "input", "server_name"}, {"cache_control"}),
     "image": ({"source"}, {"cache_control"}),
     "document": ({"source"}, {"cache_control", "citations", "context", "title"}),
+    "compaction": (
+        {"content"},
+        {"cache_control", "encrypted_content", "signature", "tool_changes"},
+    ),
 }
 
 
@@ -70,7 +78,11 @@ def _tools(body: Mapping[str, Any]) -> Iterator[str]:
     yield from schemas.names(tools)
     for n, tool in enumerate(tools):
         if "type" not in tool or tool["type"] == "custom":
-            yield from schemas.arguments(tool.get("input_schema"), at=f"tools.{n}.input_schema")
+            at = f"tools.{n}.custom.input_schema"
+            yield from schemas.arguments(tool.get("input_schema"), at=at)
+            named = (tool.get("input_schema") or {}).get("properties") or {}
+            if not all(map(_KEY.fullmatch, named)):
+                yield f"{at}.properties: Property keys should match pattern"
         if set(tool) - {"name", "description", "input_schema", "type", "strict", "cache_control"}:
             yield f"tools.{n}: Extra inputs are not permitted"
     choice = body.get("tool_choice")
@@ -106,6 +118,8 @@ def _messages(body: Mapping[str, Any], *, goes_on: bool) -> Iterator[str]:
         yield "messages: too many images"
     for n, message in enumerate(messages):
         for m, block in enumerate(_blocks(message)):
+            if block.get("type") == "compaction" and not body.get("context_management"):
+                yield f"messages.{n}.content.{m}: Input tag 'compaction' found using 'type'"
             if block.get("type") in ("image", "document"):
                 at = f"messages.{n}.content.{m}"
                 yield from attached.source(block, at=at, many=pictures > 20)
@@ -122,8 +136,8 @@ def _messages(body: Mapping[str, Any], *, goes_on: bool) -> Iterator[str]:
     if {one["id"] for one in _of(messages[-1], "tool_use")}:
         yield "messages: tool_use ids were found without tool_result blocks immediately after"
     if _thinks(body) and _of(messages[-1], "tool_result") and len(messages) > 1:
-        first = _blocks(messages[-2])[0] if _blocks(messages[-2]) else {}
-        if first.get("type") not in _THINKING:
+        kinds = [one.get("type") for one in _blocks(messages[-2])]
+        if next((one for one in kinds if one != "compaction"), None) not in _THINKING:
             yield "messages: a final assistant message must start with a thinking block"
 
 
@@ -175,6 +189,8 @@ def _values(block: Mapping[str, Any], kind: str, *, at: str) -> Iterator[str]:
         known = _CITATIONS.get(cited.get("type"), frozenset())
         for name in sorted(set(cited) ^ known):
             yield f"{at}: text.citations.{name}: Field required, or extra inputs are not permitted"
+    if kind == "compaction" and not str(block.get("content") or "").strip():
+        yield f"{at}: compaction.content: must not be empty"
     if kind == "thinking" and not block.get("signature"):
         yield f"{at}: thinking.signature: must not be empty"
     if kind == "redacted_thinking" and not block.get("data"):

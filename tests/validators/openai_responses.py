@@ -43,6 +43,11 @@ def violations(body: Mapping[str, Any], *, held: Collection[str] = ()) -> list[s
 
 
 def _top(body: Mapping[str, Any]) -> Iterator[str]:
+    given = body.get("input")
+    items = given if isinstance(given, list) else []
+    reasoning = any(isinstance(one, dict) and one.get("type") == "reasoning" for one in items)
+    if reasoning and str(body.get("model")).startswith(("gpt-3.5", "gpt-4", "chatgpt-4")):
+        yield "Reasoning input items can only be provided to a reasoning or computer use model."
     if not isinstance(body.get("model"), str):
         yield "Missing required parameter: 'model'."
     for name in sorted(set(body) - PARAMETERS):

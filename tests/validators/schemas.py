@@ -21,6 +21,10 @@ def closed(schema: object, *, all_required: bool, at: str = "schema") -> Iterato
         properties = schema.get("properties", {})
         if all_required and set(schema.get("required", [])) != set(properties):
             yield f"{at}: required must hold every property"
+    if all_required and not schema.keys() & {"type", "anyOf", "$ref"}:
+        yield f"{at}: schema must have a 'type' key"
+    if all_required and schema.get("type") == "array" and not schema.get("items"):
+        yield f"{at}: array schema missing items"
     if "$ref" in schema and all_required and set(schema) - {"$ref", "$defs", "definitions"}:
         yield f"{at}: nothing may stand beside a $ref"
     if unknown := schema.keys() & {"oneOf", "allOf", "not", "if", "patternProperties", "default"}:
@@ -38,6 +42,25 @@ def arguments(schema: object, *, at: str) -> Iterator[str]:
         yield f"{at}: schema must be a JSON Schema of 'type: \"object\"'"
     elif not isinstance(schema.get("properties"), dict):
         yield f"{at}: object schema missing properties"
+    elif unknown := schema.keys() & {"oneOf", "anyOf", "allOf", "enum", "not"}:
+        yield f"{at}: must not have {min(unknown)!r} at the top level"
+    yield from items(schema, at=at)
+
+
+def items(schema: object, *, at: str) -> Iterator[str]:
+    """Yield which arrays do not say what is in them."""
+    if isinstance(schema, list):
+        for n, one in enumerate(schema):
+            yield from items(one, at=f"{at}[{n}]")
+    if not isinstance(schema, dict):
+        return
+    kind = schema.get("type")
+    is_array = "array" in (kind if isinstance(kind, list) else [kind])
+    if is_array and not isinstance(schema.get("items"), dict | bool):
+        yield f"{at}: array schema missing items"
+    for name, one in schema.items():
+        if isinstance(one, dict | list) and name not in ("default", "enum", "examples"):
+            yield from items(one, at=f"{at}.{name}")
 
 
 def names(tools: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -59,9 +82,9 @@ def form(given: Mapping[str, Any], *, at: str) -> Iterator[str]:
     schema = given.get("schema")
     if not isinstance(schema, dict):
         yield f"{at}.schema: required"
+    elif schema.get("type") != "object":
+        yield f"{at}.schema: must have type object"
     elif given.get("strict") is True:
-        if schema.get("type") != "object":
-            yield f"{at}.schema: must have type object"
         yield from closed(schema, all_required=True, at=f"{at}.schema")
 
 

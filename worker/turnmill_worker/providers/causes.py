@@ -72,10 +72,14 @@ _WORDS: Mapping[type[Rejected], tuple[str, ...]] = MappingProxyType(
             r"invalid (input|messages)(\[\d+\])?[^:]{0,60}: (string|array) too long",
         ),
         HistoryRefused: (
-            "no tool (output|call) found for function call",
+            r"no tool (output|call) found for",
             r"item \S+ of type \S+ was provided without its required",
             # What only a newer server knows, or another one.
-            r"unknown parameter: input\[",
+            r"unknown parameter: (input|messages)\[",
+            "additional properties are not allowed",
+            r"invalid input\[\d+\]\.(encrypted_content|id|status|summary)",
+            "extra inputs are not permitted",  # of a field within a message
+            r"input tag \S+ found",
             r"invalid value: compaction\b",
             r"(item with id|duplicate item found with id) \S+",
             r"(an )?assistant message with tool_calls must be followed",
@@ -85,7 +89,15 @@ _WORDS: Mapping[type[Rejected], tuple[str, ...]] = MappingProxyType(
             r"(each )?tool_(use|result) (block|must|blocks)",
             r"(after the optional system message, )?(conversation )?roles must alternate",
             "first message must use the",
-            "invalid signature in thinking",
+            r"invalid (signature|data|encrypted_\w+) in \w*(compaction|result|text|thinking)",
+            "the encrypted content",
+            # The session's model thinks no more, or has begun to.
+            "reasoning input (items can only be provided to|is not enabled)",
+            "missing reasoning_content",
+            "thinking is enabled but reasoning_content is missing",
+            r"the \S+ in the thinking mode must be passed back",
+            "when providing thinking or",
+            r"\w+ tool use with id \S+ was found",
             r"thinking( or redacted_thinking)? blocks? ",
             r"expected (thinking|redacted_thinking|last role)",
             "text content blocks must",

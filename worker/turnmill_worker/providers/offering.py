@@ -11,7 +11,7 @@ from turnmill.domain.content import Native, ToolCall
 from turnmill_worker.providers.pairing import name_of_tool
 from turnmill_worker.providers.parameters import setting_refused
 from turnmill_worker.providers.port import Request, ToolOffer
-from turnmill_worker.providers.untrusted import mapping, name
+from turnmill_worker.providers.untrusted import mapping, mappings, name
 
 #: Settings that say how tools are called: they mean nothing where none is offered.
 OF_TOOLS = frozenset({"parallel_tool_calls", "tool_choice"})
@@ -50,6 +50,16 @@ _NEVER_STRICT = frozenset(
     {"allOf", "dependentRequired", "dependentSchemas", "else", "if", "not", "patternProperties"}
 )
 
+#: Vendors take none of these of a whole object.
+_NOT_ON_TOP = frozenset({"allOf", "anyOf", "enum", "not", "oneOf"})
+_ALTERNATIVES = frozenset({"allOf", "anyOf", "oneOf"})
+#: Where schemas stand in a schema, by themselves or in a list, and where by names.
+_SCHEMAS = frozenset(
+    {"additionalProperties", "allOf", "anyOf", "contains", "items", "not", "oneOf", "prefixItems"}
+)
+_NAMED = frozenset({"$defs", "definitions", "patternProperties", "properties"})
+_INNER = _SCHEMAS | _NAMED
+
 _CHOICES = frozenset({"auto", "none", "required"})
 _AT_ANTHROPIC = {"any": "required"}
 
@@ -83,15 +93,24 @@ def function_of(offer: ToolOffer) -> dict[str, Any]:
 
 
 def parameters_of(offer: ToolOffer) -> dict[str, Any]:
-    """Return the schema of a tool's arguments: an object with properties, as vendors want it."""
-    return {"type": "object", "properties": {}, **offer.parameters}
+    """Return the schema of a tool's arguments as vendors take it; they are held to the given one.
+
+    An object with properties that are known at once, and whose arrays say what is in them: a vendor
+    refuses each turn of a session that offers a tool which has it otherwise.
+    """
+    schema = {**offer.parameters, "type": "object"}
+    schema["properties"] = {**_of_alternatives(schema), **mapping(schema.get("properties"))}
+    said = {key: one for key, one in schema.items() if key not in _NOT_ON_TOP}
+    itemised: dict[str, Any] = _itemised(said)
+    return itemised
 
 
 def form_of(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the form of a reply as OpenAI's APIs take it: strict, where it can be."""
+    schema = _resolved(schema, schema)
     tightened = strict(schema)
     if tightened is None:
-        return {"name": REPLY, "strict": False, "schema": dict(schema)}
+        return {"name": REPLY, "strict": False, "schema": _itemised(schema)}
     return {"name": REPLY, "strict": True, "schema": tightened}
 
 
@@ -102,7 +121,9 @@ def strict(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     schemas do not know are left out of it, so a reply is still to be held against the given one.
     """
     tightened = deepcopy(dict(schema))
-    if tightened.get("type") != "object" or not _tightened(tightened):
+    if tightened.get("type") != "object" or tightened.keys() & _NOT_ON_TOP:
+        return None
+    if not _tightened(tightened):
         return None
     return tightened
 
@@ -151,7 +172,57 @@ def _tightened(schema: Any) -> bool:
         schema["anyOf"] = schema.pop("oneOf")
     for key in [key for key, value in schema.items() if not _is_taken(key, value, schema)]:
         del schema[key]
-    return not schema.keys() & _NEVER_STRICT and _is_closed(schema) and all(_within(schema))
+    if schema.keys() & _NEVER_STRICT or not _says_what(schema):
+        return False
+    return _is_closed(schema) and all(_within(schema))
+
+
+def _says_what(schema: Mapping[str, Any]) -> bool:
+    """Tell whether a schema names a type, and an array what is in it; a strict one has to."""
+    if _is_array(schema) and not mapping(schema.get("items")):
+        return False
+    return bool(schema.keys() & {"$ref", "anyOf", "type"})
+
+
+def _is_array(schema: Mapping[str, Any]) -> bool:
+    kind = schema.get("type")
+    return kind == "array" or (isinstance(kind, list) and "array" in kind)
+
+
+def _itemised(schema: Any) -> Any:
+    """Return a schema all of whose arrays say what is in them, if only anything."""
+    if isinstance(schema, list):
+        return [*map(_itemised, schema)]
+    if not isinstance(schema, dict) or (_INNER.isdisjoint(schema) and not _is_array(schema)):
+        return schema  # most are
+    found = dict(schema)
+    for key in _SCHEMAS & found.keys():
+        found[key] = _itemised(found[key])
+    for key in _NAMED & found.keys():
+        found[key] = {name: _itemised(one) for name, one in mapping(found[key]).items()}
+    if isinstance(found.get("items"), list):  # of drafts before 2020-12
+        found["prefixItems"] = found.pop("items")
+    if _is_array(found):
+        found.setdefault("items", {})
+    return found
+
+
+def _of_alternatives(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties that an object may have in one of the ways in which it may be made."""
+    found: dict[str, Any] = {}
+    for key in sorted(_ALTERNATIVES & schema.keys()):
+        for one in mappings(schema[key]):
+            found = {**mapping(_resolved(one, schema).get("properties")), **found}
+    return found
+
+
+def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema in the place of a reference to it, where it stands among definitions."""
+    place = str(schema.get("$ref", "")).split("/")
+    if len(place) != 3 or place[0] != "#" or place[1] not in ("$defs", "definitions"):
+        return dict(schema)
+    named = mapping(mapping(root.get(place[1])).get(place[2]))
+    return {**{key: one for key, one in schema.items() if key != "$ref"}, **named}
 
 
 def _is_closed(schema: dict[str, Any]) -> bool:

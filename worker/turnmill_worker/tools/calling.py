@@ -169,16 +169,23 @@ def _too_large() -> Outcome:
 
 
 def _in_words(output: Any) -> str | None:
-    """Return a text as it is, and anything else as JSON; None where it is none. Raises TooLong."""
+    """Return a text as it is, and anything else as JSON; None where it is none.
+
+    Raises TooLong, and what the tool raises while it makes what is lazy.
+    """
     if type(output) is str:
         return storable(output)
     from pydantic_core import to_json  # noqa: PLC0415  only where tools are run
 
+    making = Making(most=MAX_OUTPUT_BYTES)
     try:
-        made = Making(most=MAX_OUTPUT_BYTES).made(output)
+        made = making.made(output)
+    except RecursionError:
+        return None
+    try:
         return storable(to_json(made, inf_nan_mode="strings").decode())
-    except TooLong:
-        raise
     except Exception:  # noqa: BLE001
         # Objects of somebody's, and what they raise when they are read.
+        if making.raised is not None:
+            raise making.raised from None
         return None

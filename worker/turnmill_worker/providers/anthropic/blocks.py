@@ -3,18 +3,20 @@
 import json
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from anthropic import transform_schema
 
 from turnmill.domain.content import File, Image, Message, Native, Part, Text, ToolCall, ToolOutput
+from turnmill_worker.providers.anthropic.argument_names import schema_of
 from turnmill_worker.providers.anthropic.sources import document_of, picture_of
 from turnmill_worker.providers.fitting import item_of, unsupported
 from turnmill_worker.providers.offering import (
     call_of,
     native_of,
-    parameters_of,
     tool_choice_of,
 )
 from turnmill_worker.providers.pairing import (
@@ -37,8 +39,13 @@ API = "messages"  #: of native parts
 _THINKING = frozenset({"redacted_thinking", "thinking"})
 #: The vendor runs these itself; the result has the id of its use.
 _USES = frozenset({"mcp_tool_use", "server_tool_use"})
+#: What stands for all that was said before it, where a session lets the vendor sum up.
+_SUMMARY = "compaction"
+#: Where another model of the vendor's has gone on for one that had declined.
+_HANDED_OVER = "fallback"
 #: What ends a message that was refused. It is kept beside it, and no block: see `refused`.
 REFUSAL = "refusal"
+_UNSAID = frozenset({"", REFUSAL, _HANDED_OVER})
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 #: Of one reply. What is cited beyond is left out, not the words: a message has so many parts.
 _MOST_CITED = 300
@@ -55,13 +62,14 @@ def messages_of(
     """
     talk: list[Message] = []
     system: list[str] = []
+    dialect = _SUMMING_UP if sums_up(request) else _DIALECT
     for message in messages:
         if message.role == "system":
-            system += [one.text for one in paired([message], dialect=_DIALECT)]
+            system += [one.text for one in paired([message], dialect=dialect)]
         else:
             talk.append(message)
     found: list[dict[str, Any]] = []
-    said = paired(talk, dialect=_DIALECT, held=held)
+    said = paired(talk, dialect=dialect, held=held)
     for is_assistant, run in groupby(said, lambda one: one.role == "assistant"):
         parts = [part for one in run for part in one.parts]
         if is_assistant and not found:
@@ -73,9 +81,16 @@ def messages_of(
     return system, found
 
 
+def sums_up(request: Request) -> bool:
+    """Tell whether the session lets the vendor sum up what was said, and so knows its summaries."""
+    asked = mapping(request.settings.get("context_management"))
+    return any(text(one.get("type")).startswith("compact") for one in mappings(asked.get("edits")))
+
+
 def parts_of(content: Sequence[Mapping[str, Any]], *, called: bool) -> list[Part]:
     """Return the parts of a reply, in the order of its blocks; without `called`, no call."""
     joined(one.get("text") for one in content if one.get("type") == "text")  # or Unreadable
+    content = _of_who_answered(content)
     found: list[Part] = []
     cited = 0
     for block in content:
@@ -103,7 +118,7 @@ def tools_of(request: Request, messages: Sequence[Mapping[str, Any]]) -> dict[st
     """
     if request.tools:
         tools = [
-            {"name": name_of_tool(one.name), "input_schema": parameters_of(one)}
+            {"name": name_of_tool(one.name), "input_schema": schema_of(one)}
             | ({"description": one.description} if one.description else {})
             for one in request.tools
         ]
@@ -136,7 +151,8 @@ def may_think(body: Mapping[str, Any]) -> bool:
     messages = body["messages"]
     if len(messages) == 1 or not [*_blocks_of(messages[-1:], "tool_result")]:
         return True
-    return messages[-2]["content"][0].get("type") in _THINKING
+    said = (one.get("type") for one in messages[-2]["content"])
+    return next((kind for kind in said if kind != _SUMMARY), "") in _THINKING
 
 
 def _content(request: Request, parts: Sequence[Part]) -> str | list[Any]:
@@ -204,7 +220,20 @@ def _call(block: Mapping[str, Any], found: Sequence[Part]) -> ToolCall:
 
 
 def _is_own(kind: str) -> bool:
-    return kind in _THINKING or kind in _USES or kind.endswith("_tool_result")
+    return kind in _THINKING or kind in _USES or kind == _SUMMARY or kind.endswith("_tool_result")
+
+
+def _of_who_answered(content: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Leave out what a model has thought and called before it declined, and another went on.
+
+    Its words stay, since they are the beginning of the answer. A call of its may be half a call.
+    """
+    kinds = [text(one.get("type")) for one in content]
+    if _HANDED_OVER not in kinds:
+        return content  # nearly always
+    last = len(kinds) - 1 - kinds[::-1].index(_HANDED_OVER)
+    told = [one for one, kind in zip(content[:last], kinds, strict=False) if kind == "text"]
+    return [*told, *content[last + 1 :]]
 
 
 def _part_of(block: Mapping[str, Any]) -> Part | None:
@@ -221,8 +250,11 @@ def _part_of(block: Mapping[str, Any]) -> Part | None:
     return None
 
 
-def _company(parts: Sequence[Part]) -> Sequence[Part]:
-    """Leave out what the vendor would miss something of: half a pair, thinking about nothing."""
+def _company(parts: Sequence[Part], *, sums_up: bool = False) -> Sequence[Part]:
+    """Leave out what the vendor would miss something of: half a pair, thinking about nothing.
+
+    Only where it `sums_up` it takes a summary of its own back.
+    """
     parts = citing(parts, _words_cited)
     items = [mapping(item_of(one)) if isinstance(one, Native) else {} for one in parts]
     pairs = whole_pairs(map(_half, items))
@@ -233,8 +265,10 @@ def _company(parts: Sequence[Part]) -> Sequence[Part]:
             stays = True
         elif text(item.get("type")) in _THINKING:
             stays = bool(kept) and _is_signed(item)
+        elif item.get("type") == _SUMMARY:
+            stays = sums_up and not is_blank(text(item.get("content")))
         else:
-            stays = text(item.get("type")) not in ("", REFUSAL) and _half(item) is None
+            stays = text(item.get("type")) not in _UNSAID and _half(item) is None
         if stays:
             kept.append(parts[place])
     return kept[::-1]
@@ -284,3 +318,4 @@ def _half(item: Mapping[str, Any]) -> tuple[Hashable, bool] | None:
 
 
 _DIALECT = Dialect(api=API, id_max=64, part_of=_part_of, company=_company)
+_SUMMING_UP = replace(_DIALECT, company=partial(_company, sums_up=True))

@@ -13,6 +13,7 @@ from turnmill_worker.providers.anthropic.blocks import (
     may_think,
     messages_of,
     parts_of,
+    sums_up,
     tools_of,
 )
 from turnmill_worker.providers.anthropic.caching import mark
@@ -32,6 +33,7 @@ from turnmill_worker.providers.untrusted import (
     name,
     text,
     tier,
+    total,
 )
 from turnmill_worker.providers.usages import of_anthropic, summed
 
@@ -39,11 +41,15 @@ PATH = "v1/messages"
 COUNT_PATH = "v1/messages/count_tokens"
 DEFAULT_MAX_TOKENS = 8192  #: the vendor wants a number; the setting `max_output_tokens` changes it
 
-_RESERVED = TOOLS | {"messages", "model", "prefill", "stream", "system"}
+#: `compaction` asks for a summary in the place of an answer, and would be asked for it for ever.
+_RESERVED = TOOLS | {"compaction", "messages", "model", "prefill", "stream", "system"}
 
 _MOST = ("max_tokens",)
 _COUNTED = frozenset(
-    {"messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"}
+    {
+        *("context_management", "messages", "model", "output_config"),
+        *("system", "thinking", "tool_choice", "tools"),
+    }
 )
 
 #: https://platform.claude.com/docs/en/build-with-claude/effort
@@ -181,6 +187,9 @@ def most_of(request: Request, thread: Sequence[Message]) -> Usage:
     if told is None:
         told = window("anthropic", request.model)  # nobody can count a document: it is read whole
     settings = request.settings
+    said = output_bound({"max_tokens": DEFAULT_MAX_TOKENS, **_given(settings)}, *_MOST)
+    if sums_up(request):  # it is read once more for that, and the summary is paid for, too
+        told, said = total(told, told), 2 * said
     asked = [settings.get("speed"), settings.get("inference_geo")]
     said = output_bound({"max_tokens": DEFAULT_MAX_TOKENS, **_given(settings)}, *_MOST)
     if told is not None and request.thread_ref:

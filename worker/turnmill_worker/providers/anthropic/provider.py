@@ -24,6 +24,7 @@ from turnmill.domain.errors import KeyMissing, ProviderError
 from turnmill_worker.http1.body import Body
 from turnmill_worker.providers.answers import id_in, read, tokens_in
 from turnmill_worker.providers.anthropic import files, messages
+from turnmill_worker.providers.anthropic.argument_names import by_own_names
 from turnmill_worker.providers.anthropic.batches import AnthropicBatches
 from turnmill_worker.providers.anthropic.messages import Paused
 from turnmill_worker.providers.anthropic.refusals import REQUEST_ID, refusal_of
@@ -141,7 +142,7 @@ class AnthropicProvider:
                 may_pause = left > 0 and (thread is None or not thread.after)
                 reply = await _read(answer, before=paused, may_pause=may_pause, thread=thread)
                 if isinstance(reply, Done):
-                    return reply
+                    return by_own_names(reply, request.tools)
                 paused, thread = reply, None
         except ProviderError as error:
             error.used = messages.used_until(paused, used_by(error))

@@ -10,6 +10,8 @@ from turnmill_worker.providers.untrusted import mapping, paired
 from turnmill_worker.providers.usages import of_anthropic
 
 Counted = Callable[[Usage], None]
+#: Of a delta: what it is, and how far a thought is by now. A block that had it is not taken back.
+_OF_EVENTS = frozenset({"type", "estimated_tokens"})
 
 
 class MessageEvents:
@@ -132,7 +134,7 @@ class _Block:
         """
         kept = 0
         for field, value in delta.items():
-            if field == "type":
+            if field in _OF_EVENTS:
                 continue
             if field == "citation":
                 self._block["citations"] = [*(self._block.get("citations") or ()), value]

@@ -1,6 +1,8 @@
 """Items of the Responses API, and the parts that they are here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -37,6 +39,8 @@ ANSWERED = frozenset(
 
 #: What travels back in a history of ours. Not among them is what holds the bytes of a picture.
 _KEPT = (ANSWERED | {"compaction", "mcp_list_tools", "reasoning"}) - {"image_generation_call"}
+#: Models that do not reason.
+_PLAIN = ("gpt-3.5", "gpt-4", "chatgpt-4")
 #: They mean nothing to who has not stored them, but for what is encrypted in them.
 _SEALED = frozenset({"compaction", "reasoning"})
 #: What the vendor takes back of what stands for all that was said before it.
@@ -58,7 +62,8 @@ def input_of(
     if words is not None:
         return [_item(role, said) for role, said in words] or _nothing_said()
     # This API has no field for who of several people says something.
-    said = paired(map(named, (*history, *messages)), dialect=_DIALECT, held=held)
+    dialect = _DIALECT if reasons(request.model) else _UNREASONING
+    said = paired(map(named, (*history, *messages)), dialect=dialect, held=held)
     items: list[Any] = []
     for message in said:
         parts = message.parts
@@ -70,6 +75,11 @@ def input_of(
         else:
             items += _items(message)
     return items or _nothing_said()
+
+
+def reasons(model: str) -> bool:
+    """Tell whether it may be asked for its reasoning, and given it back; others refuse that."""
+    return not model.startswith(_PLAIN)
 
 
 def _nothing_said() -> list[Any]:
@@ -131,6 +141,27 @@ def is_unanswered(item: Mapping[str, Any]) -> bool:
     if not isinstance(kind, str) or not kind.endswith(("_call", "_approval_request")):
         return False
     return kind not in ANSWERED
+
+
+def unanswered_in(output: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the items that somebody has to answer: not what the vendor has run in the answer.
+
+    A shell in a container of its own, and a search of its own for tools, are followed by what came
+    of them.
+    """
+    waiting = [one for one in output if is_unanswered(one)]
+    if not waiting:
+        return waiting  # nearly always
+    answered = {(text(one.get("type")), name(one.get("call_id"))) for one in output}
+    return [one for one in waiting if not _has_been_run(one, answered)]
+
+
+def _has_been_run(call: Mapping[str, Any], answered: Collection[tuple[str, str]]) -> bool:
+    if call.get("type") == "function_call":
+        return False  # by us, if by anybody
+    called, kind = name(call.get("call_id")), text(call.get("type"))
+    is_answered = bool(called) and (f"{kind}_output", called) in answered
+    return is_answered or call.get("execution") == "server"
 
 
 def _items(message: Message) -> Iterator[Any]:
@@ -282,8 +313,11 @@ def _own(item: Any) -> Any:
     return {"type": "message", "role": "assistant", "content": content, **phase}
 
 
-def _company(parts: Sequence[Part]) -> list[Part]:
-    """Leave out what the vendor would miss something of: half a pair, reasoning about nothing."""
+def _company(parts: Sequence[Part], *, reasons: bool = True) -> list[Part]:
+    """Leave out what the vendor would miss something of: half a pair, reasoning about nothing.
+
+    And all reasoning, where the model does none.
+    """
     parts = citing(parts, _words_cited)
     items = [mapping(item_of(one)) if isinstance(one, Native) else {} for one in parts]
     pairs = whole_pairs(map(_half, items))
@@ -293,7 +327,8 @@ def _company(parts: Sequence[Part]) -> list[Part]:
         if not isinstance(parts[place], Native) or place in pairs:
             stays = True
         elif kind in _SEALED:
-            stays = (bool(kept) or kind == "compaction") and _can_return(items[place])
+            belongs = kind == "compaction" or (reasons and bool(kept))
+            stays = belongs and _can_return(items[place])
         elif _is_mark(items[place]):
             stays = _marks_words(parts, items, place)
         else:
@@ -320,3 +355,4 @@ def _half(item: Mapping[str, Any]) -> tuple[tuple[str, str], bool] | None:
 
 
 _DIALECT = Dialect(api=API, id_max=64, part_of=_part_of, company=_company)
+_UNREASONING = replace(_DIALECT, company=partial(_company, reasons=False))

@@ -20,7 +20,13 @@ from turnmill_worker.providers.offering import (
     reserved_of,
     tool_choice_of,
 )
-from turnmill_worker.providers.openai.items import input_of, is_refusal, is_unanswered, parts_of
+from turnmill_worker.providers.openai.items import (
+    input_of,
+    is_refusal,
+    parts_of,
+    reasons,
+    unanswered_in,
+)
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Failed, Request, Running
 from turnmill_worker.providers.untrusted import (
@@ -61,8 +67,6 @@ _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
     }
 )
 
-#: They do not reason, and refuse to be asked for it.
-_UNREASONING = ("gpt-3.5", "gpt-4", "chatgpt-4")
 _ENDED = ("failed", "cancelled")
 _OVER = ("completed", "incomplete")
 _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "stop"})
@@ -114,7 +118,7 @@ def _offer_tools(body: dict[str, Any], request: Request, *, chain: bool) -> None
     body.pop("tool_choice", None)
     if kind:
         body["tool_choice"] = {"type": "function", "name": tool} if kind == "tool" else kind
-    if not chain and not request.model.startswith(_UNREASONING):
+    if not chain and reasons(request.model):
         body.setdefault("include", ["reasoning.encrypted_content"])
 
 
@@ -207,7 +211,7 @@ def _goes_on(thread: str, output: Sequence[Mapping[str, Any]], answered: bool) -
 
     Some servers give all calls one id: ours are others then, and the thread knows nothing of them.
     """
-    waiting = [one for one in output if is_unanswered(one)]
+    waiting = unanswered_in(output)
     if not waiting:
         return thread
     ids = {name(one.get("call_id")) for one in waiting} - {""}
@@ -227,7 +231,7 @@ def _finish_reason(payload: Mapping[str, Any], output: Sequence[Mapping[str, Any
     if payload.get("status") == "incomplete":
         reason = text(mapping(payload.get("incomplete_details")).get("reason"))
         return _INCOMPLETE.get(reason, "length")
-    if any(map(is_unanswered, output)):
+    if unanswered_in(output):
         return "tool_calls"
     return "refusal" if is_refusal(output) else "stop"
 
