@@ -81,8 +81,9 @@ def test_a_turn_that_was_summed_up_in_the_middle_goes_on_to_think() -> None:
 
 def test_what_summing_up_may_take_is_reserved_for() -> None:
     clears = {"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}}
-    assert messages.most_of(a_request(settings=clears)) == messages.most_of(a_request())
-    plain, both = messages.most_of(a_request()), messages.most_of(a_request(settings=EDITS))
+    assert messages.most_of(a_request(settings=clears), ()) == messages.most_of(a_request(), ())
+    plain = messages.most_of(a_request(), ())
+    both = messages.most_of(a_request(settings=EDITS), ())
     assert (both.input_tokens, both.output_tokens) == (
         2 * (plain.input_tokens or 0),
         2 * (plain.output_tokens or 0),

@@ -188,12 +188,11 @@ def most_of(request: Request, thread: Sequence[Message]) -> Usage:
         told = window("anthropic", request.model)  # nobody can count a document: it is read whole
     settings = request.settings
     said = output_bound({"max_tokens": DEFAULT_MAX_TOKENS, **_given(settings)}, *_MOST)
+    if told is not None and request.thread_ref:
+        told += said * (request.step - 1)
     if sums_up(request):  # it is read once more for that, and the summary is paid for, too
         told, said = total(told, told), 2 * said
     asked = [settings.get("speed"), settings.get("inference_geo")]
-    said = output_bound({"max_tokens": DEFAULT_MAX_TOKENS, **_given(settings)}, *_MOST)
-    if told is not None and request.thread_ref:
-        told += said * (request.step - 1)
     return Usage(
         input_tokens=told,
         output_tokens=said,
