@@ -126,9 +126,7 @@ class Taking:
         """Let all turns of a shard (None: all that are parked) be run by themselves."""
         return await asyncio.to_thread(self._all_left, lambda _: _RELEASED, batch, shard)
 
-    async def let_go(
-        self, batch: Native, turn_ids: Sequence[TurnId], *, shard: Shard | None = None
-    ) -> None:
+    async def let_go(self, turn_ids: Sequence[TurnId], *, shard: Shard | None = None) -> None:
         """Let turns of a shard (None: parked, and in none) be run by themselves."""
         for start in range(0, len(turn_ids), _GROUP):
             some = turn_ids[start : start + _GROUP]
