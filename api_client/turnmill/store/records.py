@@ -139,6 +139,13 @@ class Head:
     lane: Lane  #: quarantine for a turn whose worker was lost
 
 
+class Waits(NamedTuple):
+    """How long hints are given before another one is published."""
+
+    grace: timedelta  #: who makes a head due publishes it: time for that hint to be used
+    quiet: timedelta  #: time for a hint of a dispatcher's to be used
+
+
 class Lost(NamedTuple):
     """A turn that died with its worker, as often as one may."""
 

@@ -14,8 +14,8 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.store.database import Database
 from turnmill.store.line.backlogs import Backlog
-from turnmill.store.line.due import Waits, announce_due, count_due, forget_announced, note_announced
-from turnmill.store.records import Head
+from turnmill.store.line.due import announce_due, count_due, forget_announced, note_announced
+from turnmill.store.records import Head, Waits
 
 logger = logging.getLogger("turnmill.feeder")
 

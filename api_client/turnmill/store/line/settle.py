@@ -10,7 +10,7 @@ from turnmill.domain.errors import DataKeyMissing
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import WAITS_FOR_KEY, TurnState
 from turnmill.store.engine import engine_of
-from turnmill.store.postgres import settling as _built_at_import  # noqa: F401
+from turnmill.store.postgres import settling as _built  # noqa: F401  before the first verdict
 from turnmill.store.records import Fenced, Locked, Settled, Settlement, Taken
 from turnmill.store.schema.tables import attempts, turns
 
