@@ -73,18 +73,18 @@ def judged(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdict:
         return verdict.of_stop(claim, found, sent=holding.sent)
     rules = _rules(deps)
     if isinstance(found, Fault):
-        return verdict.of_fault(claim, found, **rules)
+        return verdict.of_fault(claim, found, rules=rules)
     if isinstance(found, ProviderError):
-        found_out = verdict.of_error(claim, found, **rules)
+        found_out = verdict.of_error(claim, found, rules=rules)
     else:
-        found_out = verdict.of_answer(claim, found, **rules)
+        found_out = verdict.of_answer(claim, found, rules=rules)
     if not (claim.target or has_targets(claim)):
         return found_out
     return moved_on(claim, found, found_out, rules=rules, window=deps.window)
 
 
 def _rules(deps: Deps) -> Rules:
-    return {"policy": deps.policy, "jitter": deps.jitter(), "patience": deps.background_timeout}
+    return Rules(policy=deps.policy, jitter=deps.jitter(), patience=deps.background_timeout)
 
 
 def _cost(
