@@ -233,7 +233,7 @@ class Steps:
             await end_of(work, holding, accepting=self._accepting)
             result = work.value()
             if isinstance(result, Advanced):
-                holding.goes_on(_next(holding.claim, step, result))
+                holding.go_on_with(_next(holding.claim, step, result))
                 return result
         except StoreError as error:
             return _failed(step.settlement, f"step_{error.code}"[:64])
