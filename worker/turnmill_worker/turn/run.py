@@ -225,7 +225,10 @@ async def _written_aloud(settlement: Settlement, deps: Deps) -> Settled | Fenced
 async def _lastingly(
     settlement: Settlement, writing: Coroutine[Any, Any, Settled | Fenced]
 ) -> Settled | Fenced:
-    """Write the verdict; where the store does not take it for long, the lease is lost by now."""
+    """Return what came of writing a verdict. One that cannot be written is as good as fenced.
+
+    Whoever takes the lease when it has run out goes on with the turn.
+    """
     try:
         return await writing
     except Exception as error:  # noqa: BLE001
