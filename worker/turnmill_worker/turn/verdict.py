@@ -252,8 +252,9 @@ def ids_of(given: object) -> tuple[str, ...]:
     """Return what can be a vendor's id; more than a few, or long ones, are none."""
     if not given:
         return ()
-    many = isinstance(given, tuple | Sequence) and not isinstance(given, str)
-    found: Sequence[object] = given if many else (given,)  # type: ignore[assignment]
+    found: Sequence[object] = (given,)
+    if not isinstance(given, str) and isinstance(given, tuple | Sequence):
+        found = given
     return tuple([one for one in found if _is_id(one)][:_MOST_IDS])
 
 
