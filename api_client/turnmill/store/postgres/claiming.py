@@ -301,8 +301,7 @@ def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
     turn_id, session_id, fence, kind, n, attempt, max_attempts, lane = row[:8]
     provider, model, prompt, settings, provider_ref, native_ref, ambiguous, metadata = row[8:16]
     said, history, is_long, waited, expires_in, user_id, batch_id, stream = row[16:24]
-    step, step_ref, estimated, error_code, adopted, waits_for = row[24:30]
-    target, benched, given_up, because, asked, budgeted, reply_as = row[30:]
+    step, step_ref, estimated, error_code, adopted = row[24:29]
     ids = (turn_id, session_id)
     prompt, said, history = _content_of(ids, user_id, (prompt, said, history or "[]"), keys)
     before, messages, behind = said_from(said)
@@ -337,15 +336,23 @@ def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
         error_code=error_code,
         adopted=adopted,
         before=before,
-        waits_for=waits_for,
-        target=target,
-        benched=benched,
-        given_up=given_up,
-        because=because,
-        asked_of=asked_of(asked),
-        budgeted=budgeted,
-        reply_as=reply_as,
+        **_goes_on(row),
     )
+
+
+def _goes_on(row: Any) -> dict[str, Any]:
+    """Return what the turn has come to by now: whom it asks, why, and what bounds it."""
+    waits_for, target, benched, given_up, because, asked, budgeted, reply_as = row[29:]
+    return {
+        "waits_for": waits_for,
+        "target": target,
+        "benched": benched,
+        "given_up": given_up,
+        "because": because,
+        "asked_of": asked_of(asked),
+        "budgeted": budgeted,
+        "reply_as": reply_as,
+    }
 
 
 def _content_of(
