@@ -30,9 +30,9 @@ from turnmill.store.database import Database, address_of
 from turnmill.store.dialing import connect_args
 from turnmill.store.line.backlogs import backlogs
 from turnmill.store.line.claim import claim, claim_due
-from turnmill.store.line.due import Waits, announce_due
+from turnmill.store.line.due import announce_due
 from turnmill.store.line.settle import settle
-from turnmill.store.records import Claim, Settlement
+from turnmill.store.records import Claim, Settlement, Waits
 
 RESULTS = Path(__file__).parent / "results"
 _LEASE = timedelta(minutes=5)

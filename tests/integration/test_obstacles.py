@@ -54,7 +54,7 @@ def test_why_a_database_lets_a_worker_do_nothing_is_known_until_it_does(
     dispatcher = Dispatcher(database, lease=timedelta(seconds=15), tell=lambda _: None)
     dispatcher.start()
     try:
-        assert wait_until(lambda: dispatcher.ticks > 0, timeout=timedelta(seconds=20))
+        assert wait_until(lambda: dispatcher.looked_at is not None, timeout=timedelta(seconds=20))
         assert dispatcher.obstacle == ""
         admin.execute(stop)
         admin.execute(f"SELECT pg_terminate_backend(pid) FROM {OTHERS}")

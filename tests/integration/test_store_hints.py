@@ -13,9 +13,9 @@ from turnmill.domain.states import Lane, TurnState
 from turnmill.store.database import Database
 from turnmill.store.line.backlogs import backlogs
 from turnmill.store.line.claim import claim_suspects
-from turnmill.store.line.due import Waits, announce_due, count_due, note_announced
+from turnmill.store.line.due import announce_due, count_due, note_announced
 from turnmill.store.nouns import sessions
-from turnmill.store.records import Head
+from turnmill.store.records import Head, Waits
 
 GRACE = QUIET = timedelta(seconds=10)
 NOW = timedelta(0)

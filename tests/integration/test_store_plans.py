@@ -23,7 +23,6 @@ from turnmill.store.line.accept import accept
 from turnmill.store.line.backlogs import backlogs, longest_waits
 from turnmill.store.line.claim import claim, claim_due, claim_suspects, still_due
 from turnmill.store.line.due import (
-    Waits,
     announce_due,
     count_due,
     expire_overdue,
@@ -34,7 +33,7 @@ from turnmill.store.line.due import (
 from turnmill.store.line.settle import settle
 from turnmill.store.nouns import sessions, turns
 from turnmill.store.nouns.outcome import outcome_of
-from turnmill.store.records import Claim
+from turnmill.store.records import Claim, Waits
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill.store.upkeep.invariants import violations
 from turnmill_worker.stack.postgres import EmbeddedPostgres

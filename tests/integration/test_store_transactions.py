@@ -26,7 +26,8 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane
 from turnmill.store.database import Database
 from turnmill.store.line.accept import accept, accept_within
-from turnmill.store.line.due import Waits, announce_due
+from turnmill.store.line.due import announce_due
+from turnmill.store.records import Waits
 from turnmill.store.schema.tables import messages
 from turnmill.wire import WAKE_CHANNEL
 from turnmill_worker.stack.postgres import EmbeddedPostgres

@@ -28,6 +28,7 @@ from turnmill.store.database import Database
 from turnmill.store.records import Settled, Settlement
 from turnmill_worker.turn import claims as claims_module
 from turnmill_worker.turn import ledger as ledger_module
+from turnmill_worker.turn import patience
 from turnmill_worker.turn.ledger import GroupedLedger
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +73,8 @@ class Store:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
-    monkeypatch.setattr(ledger_module, "_PAUSES", (0.001, 0.001, 0.001))
+    for module in (ledger_module, patience):
+        monkeypatch.setattr(module, "PAUSES", (0.001, 0.001, 0.001))
     monkeypatch.setattr(ledger_module, "settle", store.settle)
     for module, step in (
         (claims_module, "claim_due"),
@@ -133,7 +135,7 @@ async def test_whoever_waits_for_a_reply_does_not_wait_behind_those_of_a_batch(
 async def test_a_reply_is_kept_for_so_long_and_then_the_reason_is_raised(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "KEEP_REPLIES", timedelta(0))
+    monkeypatch.setattr(ledger_module, "KEEP", timedelta(0))
     store.refusals = [StoreFull()]
     async with ledger_of(store) as ledger:
         with pytest.raises(StoreFull):

@@ -35,7 +35,7 @@ from turnmill_worker.turn.fallback import moved_on
 from turnmill_worker.turn.run import run_claim
 from turnmill_worker.turn.verdict import Rules, Verdict
 
-RULES: Rules = {"policy": RetryPolicy(), "jitter": 0.5, "patience": timedelta(days=1)}
+RULES: Rules = Rules(policy=RetryPolicy(), jitter=0.5, patience=timedelta(days=1))
 #: 0 is the session's own, at "one"; then another model of it, and two other vendors.
 TARGETS = [
     {"provider": "one", "model": "b"},
@@ -57,7 +57,7 @@ def window(_: str, model: str) -> int | None:
 def after(found: Any, **options: Any) -> Verdict:
     claim = claim_of(**options)
     judge = verdict.of_error if isinstance(found, ProviderError) else verdict.of_answer
-    judged = judge(claim, found, **RULES)
+    judged = judge(claim, found, rules=RULES)
     return moved_on(claim, found, judged, rules=RULES, window=window)
 
 
@@ -131,7 +131,7 @@ def test_who_asks_just_the_same_is_not_asked_after_what_has_failed() -> None:
 
 def test_what_stands_in_the_way_on_our_side_is_no_reason_either() -> None:
     claim = claim_of()
-    judged = verdict.of_fault(claim, Fault("store_unavailable"), **RULES)
+    judged = verdict.of_fault(claim, Fault("store_unavailable"), rules=RULES)
     assert moved_on(claim, Fault(), judged, rules=RULES, window=window) == judged
 
 
@@ -229,7 +229,7 @@ def test_work_that_failed_in_the_background_is_as_a_call_that_failed() -> None:
 def test_a_reply_says_by_whom_and_why_and_leaves_no_thread() -> None:
     claim = claim_of(target=2, because="overloaded")
     done = Done(text="yes", thread_ref="resp_9")
-    judged = verdict.of_answer(claim, done, **RULES)
+    judged = verdict.of_answer(claim, done, rules=RULES)
     found = moved_on(claim, done, judged, rules=RULES, window=window)
     settled = settlements.settlement(claim, found, provider_ms=1, cost_usd=None)
     assert (settled.answered_by, settled.answered_because) == ("two/c", "overloaded")

@@ -91,13 +91,13 @@ async def test_who_is_cancelled_while_waiting_or_on_the_way_in_keeps_no_slot() -
 
 async def full_of_bulk(total: int) -> Slots:
     slots = Slots(total)
-    assert await slots.some(Lane.BULK, most=10_000) == total - slots.reserve
+    assert await slots.take_some(Lane.BULK, most=10_000) == total - slots.reserve
     return slots
 
 
 async def test_bulk_waits_for_what_is_worth_a_claim_and_leaves_a_reserve() -> None:
     slots = await full_of_bulk(100)
-    patient = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    patient = asyncio.ensure_future(slots.take_some(Lane.BULK, most=50))
     await settle()
     slots.give_back(3)
     await settle()
@@ -110,7 +110,7 @@ async def test_bulk_waits_for_what_is_worth_a_claim_and_leaves_a_reserve() -> No
 
 async def test_bulk_takes_less_than_that_when_it_has_waited_for_a_while() -> None:
     slots = await full_of_bulk(100)
-    patient = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    patient = asyncio.ensure_future(slots.take_some(Lane.BULK, most=50))
     await settle()
     slots.give_back(3)
     assert await asyncio.wait_for(patient, timeout=10) == 3
@@ -138,7 +138,7 @@ async def test_two_tasks_claim_and_more_are_of_no_use_until_one_of_them_has_clai
 
 async def test_who_is_cancelled_after_the_call_passes_it_on() -> None:
     slots = await full_of_bulk(200)
-    first, second = (asyncio.ensure_future(slots.some(Lane.BULK, most=9)) for _ in range(2))
+    first, second = (asyncio.ensure_future(slots.take_some(Lane.BULK, most=9)) for _ in range(2))
     await settle()
     slots.give_back(9)  # calls the first, who does not know yet
     first.cancel()
@@ -156,7 +156,7 @@ async def test_every_lane_has_at_least_one_slot_of_however_few(total: int) -> No
 async def test_bulk_gets_its_share_though_interactive_turns_wait_for_every_slot() -> None:
     slots = Slots(20)
     visitors = await arrive(slots, 40)
-    bulk = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    bulk = asyncio.ensure_future(slots.take_some(Lane.BULK, most=50))
     for number in range(4):
         await visitors[number].leave()
     await settle()
@@ -173,11 +173,11 @@ async def test_where_bulk_waits_for_nothing_interactive_turns_have_every_slot() 
 async def test_a_single_slot_goes_from_lane_to_lane() -> None:
     slots = Slots(1)
     visitors = await arrive(slots, 3)
-    bulk = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    bulk = asyncio.ensure_future(slots.take_some(Lane.BULK, most=50))
     await settle()
     await visitors[0].leave()
     assert await asyncio.wait_for(bulk, timeout=10) == 1
-    again = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    again = asyncio.ensure_future(slots.take_some(Lane.BULK, most=50))
     await settle()
     slots.give_back(lane=Lane.BULK)
     await settle()

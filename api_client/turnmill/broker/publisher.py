@@ -27,6 +27,9 @@ logger = logging.getLogger("turnmill.queue")
 #: One hint of these lanes lets a worker take this many turns.
 TURNS_PER_HINT = {Lane.BULK: 100, Lane.QUARANTINE: 50}
 
+#: Lane, task, task id, arguments.
+_Hint = tuple[Lane, str, str, list[str]]
+
 #: After a failure nothing is tried for this long: the dispatcher publishes what was left out.
 _BREAK_SECONDS = 2.0
 _DEPTH_SECONDS = 0.05
@@ -86,7 +89,16 @@ class Publisher:
         hints. A broker that is down costs one caller at most a second, and then for two seconds
         nobody anything: the message stands in the store, and workers find it.
         """
-        hints = list(_hints(heads))
+        return self._try(list(_hints(heads)), bounded=bounded)
+
+    def announce_some(self, lane: Lane, turns: int) -> int:
+        """Publish what has so many due turns of a lane taken whose hints name none.
+
+        As `announce` does, without a bound.
+        """
+        return self._try(list(_nameless(lane, turns)), bounded=False)
+
+    def _try(self, hints: list[_Hint], *, bounded: bool) -> int:
         if not hints or time.monotonic() < self._broken_until:
             return 0
         with self._lock:
@@ -129,7 +141,7 @@ class Publisher:
         with self._lock:
             self._drop()
 
-    def _publish(self, hints: list[tuple[Lane, str, str, list[str]]], *, bounded: bool) -> int:
+    def _publish(self, hints: list[_Hint], *, bounded: bool) -> int:
         room = {lane: self._room(lane) for lane in {hint[0] for hint in hints}} if bounded else {}
         producer = self._connected()
         sent: Counter[Lane] = Counter()
@@ -234,8 +246,8 @@ def _keep_client(channel: Any) -> None:
         channel.Client = lru_cache(maxsize=2)(make)  # by its pool of connections
 
 
-def _hints(heads: Iterable[Head]) -> Iterable[tuple[Lane, str, str, list[str]]]:
-    """Yield (lane, task, task id, args): one for each interactive turn, few for the others."""
+def _hints(heads: Iterable[Head]) -> Iterable[_Hint]:
+    """Yield one for each interactive turn, few for the others."""
     counts: Counter[Lane] = Counter()
     for head in heads:
         if head.lane is Lane.INTERACTIVE:
@@ -244,6 +256,10 @@ def _hints(heads: Iterable[Head]) -> Iterable[tuple[Lane, str, str, list[str]]]:
         else:
             counts[head.lane] += 1
     for lane, count in counts.items():
-        task = RUN_BULK if lane is Lane.BULK else RUN_QUARANTINE
-        for _ in range(-(-count // TURNS_PER_HINT[lane])):
-            yield lane, task, str(uuid.uuid4()), []
+        yield from _nameless(lane, count)
+
+
+def _nameless(lane: Lane, turns: int) -> Iterable[_Hint]:
+    task = RUN_BULK if lane is Lane.BULK else RUN_QUARANTINE
+    for _ in range(-(-turns // TURNS_PER_HINT[lane])):
+        yield lane, task, str(uuid.uuid4()), []

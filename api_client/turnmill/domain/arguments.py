@@ -1,11 +1,14 @@
 """Numbers, times and choices that callers hand in: within bounds, or InvalidInput."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from enum import StrEnum
+from typing import TypeVar
 
 from turnmill.domain.bounds import EARLIEST, LATEST, LONGEST_WAIT, MOST_ROWS
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.plain import span_of
+
+Word = TypeVar("Word", bound=StrEnum)
 
 
 def whole(value: object, *, name: str, most: int, least: int = 1) -> int:
@@ -48,7 +51,7 @@ def yes_or_no(value: object, *, name: str) -> bool:
     raise InvalidInput(f"{name} must be True or False", hint=f"{name}=True")
 
 
-def one_of(kind: Any, value: object, *, name: str) -> Any:
+def one_of(kind: type[Word], value: object, *, name: str) -> Word:
     """Return the member of an enumeration of words, or raise InvalidInput naming all of them."""
     try:
         if isinstance(value, str):

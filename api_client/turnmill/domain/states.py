@@ -11,8 +11,8 @@ class TurnState(StrEnum):
     QUEUED = "queued"  #: stands in the store, waits for a worker or for its place in the session
     RUNNING = "running"  #: one worker holds the lease; a provider request may be in flight
     RETRYING = "retrying"  #: a temporary error; due again at `available_at`
-    WAITING = "waiting"  #: the provider works in the background, or tool output is awaited
-    UNKNOWN = "unknown"  #: the lease ran out and the request may have left: to be reconciled
+    WAITING = "waiting"  #: for a provider's work in the background, a tool, an approval or a batch
+    UNKNOWN = "unknown"  #: the request may have left, and nobody heard of it: to be reconciled
     SUCCEEDED = "succeeded"  #: final; there is exactly one reply
     FAILED = "failed"  #: final; a permanent error, or refused by policy
     DEAD = "dead"  #: final; attempts, or losses in quarantine, exhausted: a dead letter
@@ -31,7 +31,7 @@ MOVES: Mapping[TurnState, frozenset[TurnState]] = MappingProxyType(
                 TurnState.RETRYING,
                 TurnState.WAITING,
                 TurnState.UNKNOWN,
-                TurnState.QUEUED,  # released by a worker that drains, its attempt unspent
+                TurnState.QUEUED,  # given back, its attempt unspent: by a worker that drains, say
                 TurnState.CANCELLED,
                 TurnState.EXPIRED,  # while the provider worked on it in the background
             }
@@ -165,7 +165,7 @@ FOR_BUDGET = "budget"  #: there is no money for it
 #: What a turn waits for whose batch is paused, or has it in a batch of its vendor's.
 FOR_BATCH = "batch"
 #: What a turn waits for whose content cannot be opened.
-WAITS_FOR_KEY = "key"
+FOR_KEY = "key"
 #: What a target was closed for before a call left: another target may take it.
 AT_A_CLOSED_TARGET = frozenset({FOR_ACCOUNT, FOR_BREAKER})
 
@@ -265,7 +265,7 @@ class OnFailure(StrEnum):
 
 
 class OnAmbiguous(StrEnum):
-    """What is done with a turn whose request may have left before its worker was lost."""
+    """What is done with a turn whose request may have left, and nobody knows what became of it."""
 
     RECONCILE = "reconcile"  #: ask the provider what became of it, then adopt or send again
     RETRY = "retry"  #: send again at once

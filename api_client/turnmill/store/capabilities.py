@@ -53,7 +53,12 @@ def capabilities_at(url: str) -> frozenset[Capability]:
 def require(conn: Connection, capability: Capability) -> None:
     """Raise UnsupportedByStore where the store cannot do that."""
     if capability not in capabilities_of(conn):
-        raise UnsupportedByStore(f"this store is not made for that: it has no {capability}")
+        raise refusal(capability)
+
+
+def refusal(capability: Capability) -> UnsupportedByStore:
+    """Return the error of a store that cannot do that."""
+    return UnsupportedByStore(f"this store is not made for that: it has no {capability}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,9 @@ from turnmill.store import postgres
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime, timedelta
+    from uuid import UUID
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
     from turnmill.domain.ids import BatchId, SessionId, TurnId
     from turnmill.domain.states import Lane
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Settlement,
         Start,
         Taken,
+        Waits,
         Written,
     )
     from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
@@ -107,7 +109,7 @@ class Engine(Protocol):
         served: Collection[str],
         users: int,
         heads: int,
-    ) -> Sequence[Any]:
+    ) -> Sequence[Row[str, UUID]]:
         """Return rows of (user, turn id): the oldest due heads of the next users of a lane."""
         ...
 
@@ -159,8 +161,48 @@ class Engine(Protocol):
         """Return all messages of succeeded turns, in order."""
         ...
 
-    def backlogs(self, conn: Connection, /) -> Sequence[Any]:
+    def backlogs(self, conn: Connection, /) -> Sequence[Row[str, str, bool]]:
         """Return rows of (lane, provider, due) for what has a head waiting."""
+        ...
+
+    # What is asked where processes share a store. Any other raises UnsupportedByStore.
+
+    def due_suspicions(self, conn: Connection, /) -> set[int]:
+        """Return how often the turns due in quarantine were lost."""
+        ...
+
+    def announce_due(
+        self,
+        conn: Connection,
+        lane: Lane,
+        /,
+        *,
+        providers: Collection[str],
+        limit: int,
+        hints: int,
+        waits: Waits,
+        drained: Waits,
+        among: int,
+    ) -> Sequence[Row[UUID, UUID]]:
+        """Note that heads are announced, and return them as rows of (session id, turn id)."""
+        ...
+
+    def note_announced(self, conn: Connection, turn_ids: Sequence[TurnId], /) -> set[UUID]:
+        """Return the sessions whose heads, of these, nobody else has announced just now."""
+        ...
+
+    def count_due(
+        self, conn: Connection, lane: Lane, /, *, providers: Collection[str], limit: int
+    ) -> int:
+        """Count due heads of a lane, up to a limit."""
+        ...
+
+    def late_heartbeats(self, conn: Connection, /, *, lease: timedelta) -> bool:
+        """Tell whether leases run out, and note that the caller knows."""
+        ...
+
+    def longest_waits(self, conn: Connection, /) -> Sequence[Row[str, timedelta]]:
+        """Return rows of (lane, how long its first has been due)."""
         ...
 
     # What only a server has something to say to.

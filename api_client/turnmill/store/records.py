@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import inf
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from turnmill.domain.content import Message, text_of_all
 from turnmill.domain.ids import BatchId, SessionId, TurnId
@@ -139,6 +139,13 @@ class Head:
     lane: Lane  #: quarantine for a turn whose worker was lost
 
 
+class Waits(NamedTuple):
+    """How long hints are given before another one is published."""
+
+    grace: timedelta  #: who makes a head due publishes it: time for that hint to be used
+    quiet: timedelta  #: time for a hint of a dispatcher's to be used
+
+
 class Lost(NamedTuple):
     """A turn that died with its worker, as often as one may."""
 
@@ -158,6 +165,11 @@ class Moved(NamedTuple):
     dead: Sequence[Lost] = ()
 
 
+#: What a turn is claimed for: to be sent, or to be asked about: what has become of the call, or how
+#: far work in the background is.
+ClaimKind = Literal["send", "check", "resume"]
+
+
 @dataclass(frozen=True, slots=True)
 class Own:
     """What a session itself asks, whoever is asked instead."""
@@ -174,7 +186,7 @@ class Claim:
     turn_id: TurnId
     session_id: SessionId
     fence: int
-    kind: str  #: send, check or resume
+    kind: ClaimKind
     n: int  #: how many claims of this turn there were, this one included
     attempt: int  #: attempts spent, this one included
     max_attempts: int
@@ -263,9 +275,9 @@ class Settlement:
     gives_attempt_back: bool = False
     delay: timedelta = timedelta(0)  #: until the turn is due again, when it is not final
     replies: Sequence[Message] = ()  #: what the provider has said
+    position: int = 1  #: of the first of them within the turn
     #: what had come of a streamed reply: kept where its turn is cancelled, and somebody wants it
     partial: str = field(default="", repr=False)
-    position: int = 1  #: of the first of them within the turn
     finish_reason: str | None = None
     provider_ref: str | None = None  #: None leaves the session's as it is
     native_ref: str = ""
@@ -287,7 +299,7 @@ class Settlement:
     provider_ms: int | None = None
     first_token_ms: int | None = None  #: of a reply that was streamed
     estimated: bool = False  #: the tokens are our estimate, of a call that was cut
-    #: what they were of the call that this one asked about is known now: its estimate goes
+    #: the tokens of the call that this one asked about are known now: our estimate of them goes
     counts_again: bool = False
     kept: Sequence[Kept] = ()  #: what the vendor holds by now
     waits_for: str | None = None  #: what it was put off for, or its step waits: it was no attempt

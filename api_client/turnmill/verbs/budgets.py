@@ -80,21 +80,23 @@ def set_budget(
     actor: str,
 ) -> Verb[Budget]:
     """Let a budget be so from now on."""
-    given = {
-        "limit_usd": dollars(limit_usd, name="limit_usd"),
-        "period": one_of(Period, period, name="period"),
-        "timezone": time_zone(timezone),
-        "on_exceeded": one_of(OnExceeded, on_exceeded, name="on_exceeded"),
-        "warn_at": warnings_given(warn_at),
-    }
-    if given["period"] in _WITHOUT_MIDNIGHT and given["timezone"] != _USUAL_ZONE:
-        raise InvalidInput(
-            f"the period {given['period']} ends at no midnight", hint="leave timezone out"
-        )
+    most = dollars(limit_usd, name="limit_usd")
+    of_period, zone = one_of(Period, period, name="period"), time_zone(timezone)
+    then = one_of(OnExceeded, on_exceeded, name="on_exceeded")
+    shares = warnings_given(warn_at)
+    if of_period in _WITHOUT_MIDNIGHT and zone != _USUAL_ZONE:
+        raise InvalidInput(f"the period {of_period} ends at no midnight", hint="leave timezone out")
     budget_id = new_id()
 
     def on(conn: Connection) -> Effect[Budget]:
-        new = NewBudget(holder=whose.on(conn), **given)
+        new = NewBudget(
+            holder=whose.on(conn),
+            period=of_period,
+            timezone=zone,
+            limit_usd=most,
+            on_exceeded=then,
+            warn_at=shares,
+        )
         budget = rows.set_budget(conn, new, budget_id=budget_id)
         figures = {"limit_usd": f"{new.limit_usd:f}", "on_exceeded": budget.on_exceeded.value}
         _note(conn, Action.BUDGET_SET, new.holder, budget.period, actor, figures)

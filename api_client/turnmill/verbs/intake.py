@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import partial
 from inspect import signature
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 from uuid import UUID
 
 from turnmill.domain.adoption import settled_in, thread_to_adopt
@@ -200,8 +200,18 @@ def kept_content(value: object) -> timedelta | None:
     return span(value, name="keep_content", least=SHORTEST_IDLE, most=LONGEST_IDLE)
 
 
-#: What may be said of a message besides its text: columns of its turn, checked.
-TurnOptions = Mapping[str, Any]
+class TurnOptions(TypedDict):
+    """What may be said of a message besides its text, checked: fields of a `NewTurn`."""
+
+    lane: Lane
+    idempotency_key: str | None
+    deliver_at: datetime | None
+    expires_at: datetime | None
+    metadata: Mapping[str, Any]
+    max_attempts: int | None
+    max_cost_usd: Decimal | None
+    stream: bool
+    reply_as: str | None
 
 
 def turn_options(

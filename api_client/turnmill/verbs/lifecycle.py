@@ -196,5 +196,4 @@ def begun_with(
 
 
 def _running(value: object) -> Running:
-    found: Running = one_of(Running, value, name="running")
-    return found
+    return one_of(Running, value, name="running")

@@ -82,7 +82,7 @@ def joining(session: SessionRef, new: NewTurn, schema: str | None) -> Callable[[
 
 
 def heads_of(accepted: Iterable[Accepted], lane: Lane) -> list[Head]:
-    """Return the hints for those of the messages that are due at once."""
+    """Return those of the messages that are due at once, as heads of their lines."""
     return [
         Head(turn_id=one.turn_id, session_id=one.session_id, lane=lane)
         for one in accepted

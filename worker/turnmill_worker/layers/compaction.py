@@ -167,7 +167,7 @@ async def _keep(needs: Shortening, call: Call, made: NewCompaction) -> None:
         call.holding.stop = call.holding.stop or Stop.LEASE_LOST
         raise asyncio.CancelledError
     if made.cost_usd is not None:
-        call.holding.is_booked()
+        call.holding.note_booked()
 
 
 async def _note(needs: Shortening, call: Call, made: NewCompaction) -> None:

@@ -1,6 +1,7 @@
 """One claim in hand: whether its call may begin, whether it has left, and why it was stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum, StrEnum
@@ -101,14 +102,23 @@ class Holding:
         cost, _ = self.last_cost()
         self.owed, self.last, self.is_known = self.owed + cost, Decimal(0), False
 
-    def is_booked(self) -> None:
+    def note_booked(self) -> None:
         """Note that all that calls have cost until now is in the books."""
         self.owed, self.last, self.is_known, self.prices = Decimal(0), Decimal(0), False, None
 
-    def goes_on(self, claim: Claim) -> None:
+    @contextmanager
+    def asked_as(self, claim: Claim) -> Iterator[None]:
+        """Hold this claim meanwhile: of the same turn, under the same fence, for somebody else."""
+        own, self.claim = self.claim, claim
+        try:
+            yield
+        finally:
+            self.claim = own
+
+    def go_on_with(self, claim: Claim) -> None:
         """Hold the claim of the next step: all that the last one took is in the books."""
         self.claim, self.sent, self.reserved = claim, False, False
-        self.is_booked()
+        self.note_booked()
 
     def close_call(self, why: Stop) -> None:
         """Stop the call, or keep it from starting. On the loop's thread only."""

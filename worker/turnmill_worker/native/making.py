@@ -110,7 +110,7 @@ class Making:
         except NotSent as error:
             logger.warning("cannot make a shard: %s", error.error_code)
             return None
-        await self._taking.let_go(batch, pick.unsuited)
+        await self._taking.let_go(pick.unsuited)
         await self._taking.fail(batch, pick.wrong)
         if pick.first is None:
             if pick.is_unpriced:

@@ -86,7 +86,7 @@ class Reserving:
         by = {found: [one for one in left if left[one].found is found] for found in Found}
         wrong = [(one, Wrong(exceeded())) for one in by[Found.EXCEEDED]]
         await self._taking.fail(batch, wrong, shard=shard)
-        await self._taking.let_go(batch, by[Found.UNPRICED], shard=shard)
+        await self._taking.let_go(by[Found.UNPRICED], shard=shard)
         if later := by[Found.LATER] + by[Found.AGAIN]:
             await asyncio.to_thread(self._put_off, shard, later, self._wait(left, later))
             # What is only reserved may come back: that is waited for.

@@ -25,7 +25,7 @@ from turnmill_worker.providers.boundary import attempted, cost_of
 from turnmill_worker.providers.port import Done, Usage, used_by
 from turnmill_worker.turn import settlements, verdict
 from turnmill_worker.turn.ledger import UNSTORABLE
-from turnmill_worker.turn.verdict import Verdict
+from turnmill_worker.turn.verdict import Rules, Verdict
 
 _GROUP = 200
 #: Lines that were never run, and cost no attempt.
@@ -77,7 +77,7 @@ class Taking:
         self._prices = prices
         self._owner = owner
         self._tags = tags
-        self._policy = policy or RetryPolicy()
+        self._rules = Rules(policy=policy or RetryPolicy(), jitter=0.0, patience=timedelta(0))
 
     async def answered(self, batch: Native, shard: Shard, found: Sequence[Answered]) -> int:
         """Settle what was answered of a shard; return how many turns that were."""
@@ -126,9 +126,7 @@ class Taking:
         """Let all turns of a shard (None: all that are parked) be run by themselves."""
         return await asyncio.to_thread(self._all_left, lambda _: _RELEASED, batch, shard)
 
-    async def let_go(
-        self, batch: Native, turn_ids: Sequence[TurnId], *, shard: Shard | None = None
-    ) -> None:
+    async def let_go(self, turn_ids: Sequence[TurnId], *, shard: Shard | None = None) -> None:
         """Let turns of a shard (None: parked, and in none) be run by themselves."""
         for start in range(0, len(turn_ids), _GROUP):
             some = turn_ids[start : start + _GROUP]
@@ -243,13 +241,9 @@ class Taking:
 
     def _judged(self, claim: Claim, said: Done | ProviderError, batch: Native) -> Verdict:
         if isinstance(said, Done):
-            return verdict.of_answer(
-                claim, said, policy=self._policy, jitter=0.0, patience=timedelta(0)
-            )
-        if self._policy.is_permanent(said):
-            return verdict.of_error(
-                claim, said, policy=self._policy, jitter=0.0, patience=timedelta(0)
-            )
+            return verdict.of_answer(claim, said, rules=self._rules)
+        if self._rules.policy.is_permanent(said):
+            return verdict.of_error(claim, said, rules=self._rules)
         if batch.is_over:
             return replace(_ended(batch), used=used_by(said))
         return _tried_again(claim, said, by_itself=batch.on_leftover != "next")

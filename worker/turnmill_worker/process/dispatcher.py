@@ -87,7 +87,6 @@ class Dispatcher:
             for name, work in (("turnmill-dispatch", self._look), ("turnmill-listen", self._listen))
         ]
         self._failures = 0
-        self.ticks = 0
         self.looked_at: float | None = None  #: when the database last answered; None: not yet
         self.obstacle = ""  #: why it did not when it was asked last, in a word
 
@@ -122,7 +121,6 @@ class Dispatcher:
             self._database.run(purge_deleted)
         if not self._draining.is_set():
             self._say(News(heads=heads, due=due), doubtful=doubtful, kept=found.kept)
-        self.ticks += 1
         self.looked_at, self.obstacle = time.monotonic(), ""
 
     def _catch_up(self, found: Overdue) -> list[Head]:

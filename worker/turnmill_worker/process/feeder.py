@@ -6,16 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from uuid import UUID
 
 from turnmill.broker.publisher import TURNS_PER_HINT, Publisher
 from turnmill.domain.errors import TurnmillError
-from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane
 from turnmill.store.database import Database
 from turnmill.store.line.backlogs import Backlog
-from turnmill.store.line.due import Waits, announce_due, count_due, forget_announced, note_announced
-from turnmill.store.records import Head
+from turnmill.store.line.due import announce_due, count_due, forget_announced, note_announced
+from turnmill.store.records import Head, Waits
 
 logger = logging.getLogger("turnmill.feeder")
 
@@ -160,11 +159,12 @@ class Feeder:
         if lane is Lane.INTERACTIVE:
             heads = self._choose(lane, providers, limit=room, depth=depth)
             self._publish_noted(heads, bounded=False)
+            found = len(heads)
         else:
-            heads = self._count(lane, providers, limit=room * per_hint)
-            self._publisher.announce(heads, bounded=False)
+            found = self._count(lane, providers, limit=room * per_hint)
+            self._publisher.announce_some(lane, found)
         # A hint of the bulk lane may be used up by a worker that has no room.
-        if len(heads) >= room * per_hint or (heads and lane is Lane.BULK):
+        if found >= room * per_hint or (found and lane is Lane.BULK):
             self._more[lane] = providers
 
     def _wanted(self, lane: Lane) -> int:
@@ -193,13 +193,9 @@ class Feeder:
                 among=2 * self._slots,
             )
 
-    def _count(self, lane: Lane, providers: Sequence[str], *, limit: int) -> list[Head]:
-        """Return stand-ins for the due heads of a lane whose hints name no turn."""
+    def _count(self, lane: Lane, providers: Sequence[str], *, limit: int) -> int:
         with self._database.single() as conn:
-            due = count_due(conn, lane, providers=providers, limit=limit)
-        return [
-            Head(turn_id=TurnId(UUID(int=0)), session_id=SessionId(UUID(int=0)), lane=lane)
-        ] * due
+            return count_due(conn, lane, providers=providers, limit=limit)
 
     def _is_drained(self, lane: Lane) -> bool:
         if lane is Lane.BULK and self._bulk_places() < 1:

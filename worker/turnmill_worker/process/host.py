@@ -29,7 +29,7 @@ _HANDS_OVER_AFTER = 0.0005
 
 
 class Host:
-    """Makes, starts and stops the works of this process; made anew in a forked child."""
+    """Makes, starts and stops the runtime of this process; made anew in a forked child."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -40,14 +40,14 @@ class Host:
         in_child(self)
 
     def start_afresh(self) -> None:
-        """Leave the works to the parent: see `turnmill.forking`."""
+        """Leave the runtime to the parent: see `turnmill.forking`."""
         leave_to_parent(self._runtime)
         self._runtime = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
 
     def runtime(self) -> Runtime:
-        """Return the works; a child of the prefork pool starts its own on first use."""
+        """Return the runtime; a child of the prefork pool starts its own on first use."""
         if self._runtime is None:
             with self._lock:
                 if self._runtime is None:

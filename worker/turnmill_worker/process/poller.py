@@ -160,12 +160,12 @@ class Poller:
         self._looks_until = max(self._looks_until, self._alone_until)
 
     def _room(self, lane: Lane) -> int:
-        """Return how many tasks for the lane could start."""
+        """Return how many turns of the lane could start; where many share a task, 0: none could."""
         slots = self._deps.slots
         if lane is Lane.QUARANTINE:
             return 1
         if lane is Lane.BULK:
-            return 0 if slots.is_claimed_for else max(slots.free(lane), slots.owes_bulk)
+            return 0 if slots.is_claimed_for else max(slots.free(lane), int(slots.owes_bulk))
         return slots.free(lane)
 
     async def _take(self, lane: Lane) -> int:

@@ -37,7 +37,8 @@ _SETTINGS = ("audio_format", "mock", "timeout", "voice", "voice_language")
 
 #: Writes a step, and returns what is to be written where the turn cannot go on.
 Advance = Callable[[Step, Holding], Awaitable[Advanced | Settlement]]
-Verdict = Settlement | tuple[Settlement, Settled | Fenced]
+#: A verdict, and what the store made of it.
+Ended = tuple[Settlement, Settled | Fenced]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ class Aloud:
                 return ended
         return None
 
-    async def spoken(self, holding: Holding, asking: Asking) -> Verdict:
+    async def spoken(self, holding: Holding, asking: Asking) -> Settlement | Ended:
         """Have the reply spoken, and end the turn with it."""
         claim, last = holding.claim, holding.claim.messages[-1]
         if self._ledger is None:

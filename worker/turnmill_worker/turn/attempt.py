@@ -30,14 +30,13 @@ logger = logging.getLogger("turnmill.turn")
 Found = Answer | ProviderError | Stop
 
 
-async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
-    """Return the verdict over one attempt; raises nothing of the provider's."""
+async def attempt(holding: Holding, deps: Deps) -> Settlement:
+    """Return the verdict over one attempt in hand; raises nothing of the provider's."""
     began = time.monotonic()
     holding.withheld = None
-    came = await _call(claim, holding, deps)
-    claim = holding.claim  # of whoever was asked in the end
+    came = await _call(holding, deps)
     elapsed = time.monotonic() - began
-    found = judged(claim, came, holding, deps)
+    found = judged(came, holding, deps)
     answered, estimate = found.reply or holding.withheld, None
     if answered is None:
         estimate = await calls.shielded(
@@ -46,11 +45,26 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
         answered = found.used if estimate is None else None
     if answered is not None:
         estimates.learn(deps.gauge, holding, answered)
+    settlement = _settlement(found, answered, estimate, holding, deps, took=elapsed)
+    return with_thread(settlement, holding)
+
+
+def _settlement(
+    found: Verdict,
+    answered: Done | None,
+    estimate: Usage | None,
+    holding: Holding,
+    deps: Deps,
+    *,
+    took: float,
+) -> Settlement:
+    """Return what is written of the attempt, which took so many seconds, with what it has cost."""
+    claim = holding.claim  # of whoever was asked in the end
     cost, priced_by = _cost(claim, answered, estimate, deps)
-    settlement = settlements.settlement(
+    return settlements.settlement(
         claim,
         found,
-        provider_ms=round(elapsed * 1000),
+        provider_ms=round(took * 1000),
         cost_usd=_with_owed(cost, answered or estimate, holding),
         priced_by=priced_by,
         reserved=holding.reserved,
@@ -60,11 +74,11 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
         partial=None if found.reply else holding.partial,
         first_token_ms=None if holding.partial is None else holding.partial.first_token_ms,
     )
-    return with_thread(settlement, holding)
 
 
-def judged(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdict:
-    """Return the verdict over what came of an attempt."""
+def judged(found: Found, holding: Holding, deps: Deps) -> Verdict:
+    """Return the verdict over what came of an attempt of the claim in hand."""
+    claim = holding.claim
     if found is Stop.REVOKED and claim.kind != "send":
         found = NotSent(found.value)  # a question: it is asked again after a pause
     if found is Stop.TIMED_OUT:
@@ -73,18 +87,18 @@ def judged(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdict:
         return verdict.of_stop(claim, found, sent=holding.sent)
     rules = _rules(deps)
     if isinstance(found, Fault):
-        return verdict.of_fault(claim, found, **rules)
+        return verdict.of_fault(claim, found, rules=rules)
     if isinstance(found, ProviderError):
-        found_out = verdict.of_error(claim, found, **rules)
+        found_out = verdict.of_error(claim, found, rules=rules)
     else:
-        found_out = verdict.of_answer(claim, found, **rules)
+        found_out = verdict.of_answer(claim, found, rules=rules)
     if not (claim.target or has_targets(claim)):
         return found_out
     return moved_on(claim, found, found_out, rules=rules, window=deps.window)
 
 
 def _rules(deps: Deps) -> Rules:
-    return {"policy": deps.policy, "jitter": deps.jitter(), "patience": deps.background_timeout}
+    return Rules(policy=deps.policy, jitter=deps.jitter(), patience=deps.background_timeout)
 
 
 def _cost(
@@ -130,11 +144,11 @@ def _may_have_cost(found: Verdict, estimate: Usage | None, holding: Holding) -> 
     return not (found.state is TurnState.CANCELLED and came and estimate is not None)
 
 
-async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
+async def _call(holding: Holding, deps: Deps) -> Found:
     """Make the call in a task of its own, so that it can be closed, or left behind, without us."""
     if not holding.may_begin():
         return holding.stop or Stop.LEASE_LOST
-    call = holding.call = calls.Call(_asked(claim, holding, deps))
+    call = holding.call = calls.Call(_asked(holding, deps))
     await end_of(call, holding, accepting=deps.accepting)
     found = call.result()
     if holding.stop is not None and (found is None or isinstance(found, Bug)):
@@ -143,8 +157,9 @@ async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
     return Bug("bug:CancelledError") if found is None else found
 
 
-async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
+async def _asked(holding: Holding, deps: Deps) -> Found:
     """Ask through all layers, and return what came of it."""
+    claim = holding.claim
     kind: Kind = "send" if claim.kind == "send" else "check"
     found: ProviderError
     try:

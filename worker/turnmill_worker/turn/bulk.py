@@ -57,7 +57,7 @@ async def run_bulk(deps: Deps) -> Ran:
         async with asyncio.TaskGroup() as turns:
             with slots.claiming():
                 for _ in range(_MOST_ROUNDS):
-                    room = await slots.some(Lane.BULK, most=TURNS_PER_HINT[Lane.BULK])
+                    room = await slots.take_some(Lane.BULK, most=TURNS_PER_HINT[Lane.BULK])
                     begun = await _begin(await claim_many(deps, Lane.BULK, room), turns, deps, ran)
                     # What others have locked is passed over: a claim that is a little short is no
                     # sign that nothing is left, and the next task costs as much as ten turns.

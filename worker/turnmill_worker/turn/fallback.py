@@ -143,8 +143,8 @@ def _pause(claim: Claim, judged: Verdict, left: list[int], rules: Rules) -> time
     if left == [claim.target] and judged.state is TurnState.RETRYING and judged.delay:
         return judged.delay
     rounds = max(claim.attempt // len(targets_of(claim)), 1)
-    delay = rules["policy"].delay_after(
-        NotSent(), attempt=rounds, max_attempts=rounds + 1, jitter=rules["jitter"]
+    delay = rules.policy.delay_after(
+        NotSent(), attempt=rounds, max_attempts=rounds + 1, jitter=rules.jitter
     )
     return delay or _NOW
 

@@ -33,6 +33,7 @@ from turnmill_worker.providers import calls
 from turnmill_worker.turn.begins import Begins
 from turnmill_worker.turn.claims import Asked, Busy, Claims
 from turnmill_worker.turn.crowds import Crowds
+from turnmill_worker.turn.patience import KEEP, PAUSES, patiently
 from turnmill_worker.turn.step_ledger import StepLedger
 from turnmill_worker.turn.thread_ledger import ThreadLedger
 from turnmill_worker.turn.upload_ledger import Uploads
@@ -58,9 +59,6 @@ _BULK_GATHERS = timedelta(milliseconds=25)
 #: Bytes of replies and of vendors' words: a group takes no more, so that it holds this and one
 #: verdict at most.
 _HEAVIEST = 4_000_000
-#: A reply in hand is offered to the store for this long; then its lease has long been taken.
-KEEP_REPLIES = timedelta(minutes=15)
-_PAUSES = (0.005, 0.02, 0.08, 0.3, 1.0)
 
 
 class GroupedLedger:
@@ -103,7 +101,7 @@ class GroupedLedger:
 
     async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
         """Take the turn; a session that is locked for a moment is asked for again."""
-        for pause in _PAUSES:
+        for pause in PAUSES:
             with suppress(SessionBusy):
                 found = await self._begins.claim(Asked(turn_id, crowded))
                 if not isinstance(found, Busy):
@@ -113,14 +111,14 @@ class GroupedLedger:
 
     async def claim_again(self, turn_id: TurnId) -> Claim | None:
         """Take the turn that was settled just now for its next attempt; no other one's."""
-        return await _patiently(self._taking.just, turn_id)
+        return await patiently(self._taking.just, turn_id)
 
     async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
         """Take up to `limit` due turns of the lane, unless it is paused."""
         if limit < 1:
             return []
         async with self._one_at_a_time:
-            return await _patiently(self._taking.in_lane, lane, limit)
+            return await patiently(self._taking.in_lane, lane, limit)
 
     async def longest_waits(self) -> dict[Lane, timedelta]:
         """Return how long the first in each lane has been due and not taken."""
@@ -138,16 +136,16 @@ class GroupedLedger:
 
     async def loss_counts(self) -> set[int]:
         """Return how often the suspects that are due were lost (3: so often or more)."""
-        return await _patiently(self._within, due_suspicions)
+        return await patiently(self._within, due_suspicions)
 
     async def claim_suspects(self, *, lost: int, limit: int) -> list[Claim]:
         """Take up to `limit` turns in quarantine that were lost so often."""
-        return await _patiently(self._taking.suspects, lost, limit)
+        return await patiently(self._taking.suspects, lost, limit)
 
     async def give_up(self, owner: str) -> None:
         """End the leases of a process that is known to be dead, instead of waiting for them."""
         try:
-            await _patiently(self._within, end_leases, owner)
+            await patiently(self._within, end_leases, owner)
         except StoreError as error:
             logger.warning("leases are left to run out: %s", error.code)
 
@@ -158,7 +156,7 @@ class GroupedLedger:
         never take fails its turn as `reply_unstorable`. Raises StoreError when a reply was kept for
         long enough, or when not even that failure can be stored.
         """
-        deadline = asyncio.get_running_loop().time() + KEEP_REPLIES.total_seconds()
+        deadline = asyncio.get_running_loop().time() + KEEP.total_seconds()
         found = await self._settle_once(settlement, deadline)
         if found is None:
             found = await calls.shielded(self._settle_in_the_end(settlement, deadline))
@@ -166,7 +164,7 @@ class GroupedLedger:
 
     async def _settle_in_the_end(self, settlement: Settlement, deadline: float) -> Settled | Fenced:
         found: Settled | Fenced | None = None
-        pauses = chain(_PAUSES, repeat(_PAUSES[-1]))
+        pauses = chain(PAUSES, repeat(PAUSES[-1]))
         while found is None:
             await asyncio.sleep(next(pauses))
             found = await self._settle_once(settlement, deadline, again=True)
@@ -196,7 +194,7 @@ class GroupedLedger:
             with self._database.begin() as conn:
                 keep_late(conn, settlement)
 
-        for pause in _PAUSES:
+        for pause in PAUSES:
             try:
                 return await asyncio.to_thread(keep)
             except StoreError as error:
@@ -212,15 +210,15 @@ class GroupedLedger:
 
     async def history(self, session_id: SessionId) -> StoredHistory:
         """Return the messages of all succeeded turns."""
-        return await _patiently(self._within, succeeded_history, session_id)
+        return await patiently(self._within, succeeded_history, session_id)
 
     async def history_after(self, session_id: SessionId) -> StoredHistory:
         """Return them without what is left out by now."""
-        return await _patiently(self._within, history_after, session_id)
+        return await patiently(self._within, history_after, session_id)
 
     async def spoken(self, session_id: SessionId) -> Spoken:
         """Return what is not left out, turn by turn."""
-        return await _patiently(self._within, spoken, session_id)
+        return await patiently(self._within, spoken, session_id)
 
     async def keep_compaction(self, claim: Claim, made: NewCompaction) -> bool:
         """Write down what is left out from now on."""
@@ -229,7 +227,7 @@ class GroupedLedger:
             with self._database.begin() as conn:
                 return keep_compaction(conn, claim, made)
 
-        return await _patiently(keep)
+        return await patiently(keep)
 
     async def mark_sent(self, claim: Claim) -> bool:
         """Note that the request is about to leave."""
@@ -238,7 +236,7 @@ class GroupedLedger:
             with self._database.single() as conn:
                 return mark_sent(conn, claim.turn_id, fence=claim.fence)
 
-        return await _patiently(mark)
+        return await patiently(mark)
 
     async def mark_target(self, claim: Claim) -> bool:
         """Note who is asked instead."""
@@ -247,11 +245,11 @@ class GroupedLedger:
             with self._database.begin() as conn:
                 return mark_target(conn, claim)
 
-        return await _patiently(mark)
+        return await patiently(mark)
 
     async def paused(self) -> frozenset[str]:
         """Return the providers that are paused now."""
-        found: Pauses = await _patiently(self._within, read_pauses)
+        found: Pauses = await patiently(self._within, read_pauses)
         return found.providers
 
     def reserve(self, ask: Ask) -> Awaitable[Reserved]:
@@ -359,15 +357,6 @@ def _bytes_of(text: object) -> int:
     if not isinstance(text, str):
         return 0  # or nothing at all: the store will refuse it, and its neighbours go on
     return len(text) if text.isascii() else 4 * len(text)
-
-
-async def _patiently(step: Callable[..., T], *args: object) -> T:
-    """Run a step in a thread; one that another transaction was in the way of is run again."""
-    for pause in _PAUSES[:-1]:
-        with suppress(SessionBusy):
-            return await asyncio.to_thread(step, *args)
-        await asyncio.sleep(pause)
-    return await asyncio.to_thread(step, *args)
 
 
 def _without_content(settlement: Settlement) -> Settlement:

@@ -16,12 +16,12 @@ from turnmill_worker.providers.figures import figures
 from turnmill_worker.providers.own_prices import Prices
 from turnmill_worker.providers.port import Done
 from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.patience import PAUSES
 
 logger = logging.getLogger("turnmill.ledger")
 
 #: What comes to a failure where the tables do not take it.
 _ANSWERED = (TurnState.SUCCEEDED, TurnState.WAITING)
-_PAUSES = (0.005, 0.02, 0.08, 0.3, 1.0)
 
 
 class PaidLedger(GroupedLedger):
@@ -52,7 +52,7 @@ class PaidLedger(GroupedLedger):
     async def _book(self, book: Callable[..., bool], said: Settlement) -> None:
         """Do it, in a transaction of its own; what the store does not take is told in the log."""
         code = ""
-        for pause in _PAUSES:
+        for pause in PAUSES:
             try:
                 await asyncio.to_thread(self._booked, book, said)
                 return

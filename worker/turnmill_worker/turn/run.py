@@ -141,21 +141,20 @@ async def _claim_again(turn_id: TurnId, deps: Deps) -> Claim | None:
 
 async def _run_once(claim: Claim, deps: Deps) -> tuple[Claim, Settlement, Settled | Fenced]:
     with deps.in_hand.holding(claim) as holding:
-        claim = holding.claim = aimed(claim) if claim.target else claim
+        if claim.target:
+            claim = holding.claim = aimed(claim)
         if claim.stream and claim.kind == "send":
             holding.publish(deps.carrier.begin(claim, first=_begins_step(claim)))
         if deps.steps.are_taken(claim):
             settlement, settled = await deps.steps.run(holding, _asking(holding, deps))
-            claim = holding.claim
         else:
-            settlement = await attempt(claim, holding, deps)
+            settlement = await attempt(holding, deps)
             settled = await _written(settlement, deps)
-            claim = holding.claim
         if holding.publishing is not None:
             holding.publishing.ended(None if isinstance(settled, Fenced) else settled.state)
     if isinstance(settled, Fenced) and settlement.kept:
         await calls.shielded(deps.ledger.keep_late(settlement))
-    return claim, settlement, settled
+    return holding.claim, settlement, settled
 
 
 def _begins_step(claim: Claim) -> bool | None:
@@ -167,7 +166,7 @@ def _begins_step(claim: Claim) -> bool | None:
 def _asking(holding: Holding, deps: Deps) -> Asking:
     judge, told = partial(_judged, holding, deps), partial(_told_step, deps)
     return Asking(
-        ask=lambda: attempt(holding.claim, holding, deps),
+        ask=lambda: attempt(holding, deps),
         judge=judge,
         write=lambda settlement: _written(settlement, deps),
         told=told,
@@ -188,7 +187,7 @@ def _judged(
 ) -> Settlement:
     return settlements.settlement(
         holding.claim,
-        judged(holding.claim, found, holding, deps),
+        judged(found, holding, deps),
         provider_ms=0,
         cost_usd=None,
         reserved=holding.reserved,
@@ -209,12 +208,9 @@ def _streams_on(holding: Holding, deps: Deps) -> None:
 
 
 async def _ask_aloud(holding: Holding, deps: Deps, kind: str, claim: Claim) -> Settlement:
-    own, holding.claim = holding.claim, claim
     holding.partial = None  # what was streamed before stands by now
-    try:
-        return await attempt(claim, holding, deps.voice(kind))
-    finally:
-        holding.claim = own
+    with holding.asked_as(claim):
+        return await attempt(holding, deps.voice(kind))
 
 
 async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:
@@ -229,7 +225,10 @@ async def _written_aloud(settlement: Settlement, deps: Deps) -> Settled | Fenced
 async def _lastingly(
     settlement: Settlement, writing: Coroutine[Any, Any, Settled | Fenced]
 ) -> Settled | Fenced:
-    """Write the verdict; where the store does not take it for long, the lease is lost by now."""
+    """Return what came of writing a verdict. One that cannot be written is as good as fenced.
+
+    Whoever takes the lease when it has run out goes on with the turn.
+    """
     try:
         return await writing
     except Exception as error:  # noqa: BLE001

@@ -112,7 +112,7 @@ class Slots:
         self._enter(lane, taken)
         return taken
 
-    async def some(self, lane: Lane, *, most: int) -> int:
+    async def take_some(self, lane: Lane, *, most: int) -> int:
         """Take up to `most` slots, at least one; waits until a worthwhile number is free."""
         loop = asyncio.get_running_loop()
         self._bulk_waits += 1

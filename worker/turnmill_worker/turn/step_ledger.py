@@ -1,15 +1,14 @@
 """What taking steps needs of the store: a turn's steps, receipts, and what came of each call."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from turnmill.domain.content import Message, strings_of
 from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable, Unstorable
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import OPEN_CALLS
-from turnmill.grouping import Grouped, Stopped
+from turnmill.grouping import Grouped
 from turnmill.store.database import Database
 from turnmill.store.line import stepping
 from turnmill.store.line.estimates import withdraw_estimates
@@ -17,6 +16,7 @@ from turnmill.store.line.settle import was_settled
 from turnmill.store.line.voice import note_voiced
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.step_records import Advanced, CallEnd, Receipt, Step, ToBegin
+from turnmill_worker.turn.patience import kept_trying
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -24,9 +24,6 @@ T = TypeVar("T")
 #: In one statement: so many, and no more once they have so many characters.
 _MOST = 50
 _HEAVIEST = 4_000_000
-_PAUSES = (0.005, 0.02, 0.08, 0.3, 1.0)
-#: What came of a call may have cost somebody money: it is offered to the store for this long.
-KEEP = timedelta(minutes=15)
 
 
 class StepLedger:
@@ -41,9 +38,9 @@ class StepLedger:
             weigh=lambda step: _weight_of(step.settlement.replies),
             heaviest=_HEAVIEST,
         )
-        self._begins: Grouped[ToBegin, bool] = Grouped("begins", self._begin_group, most=_MOST)
+        self._begins: Grouped[ToBegin, bool] = Grouped("call-begins", self._begin_group, most=_MOST)
         self._ends: Grouped[CallEnd, bool] = Grouped(
-            "ends",
+            "call-ends",
             self._end_group,
             most=_MOST,
             weigh=lambda end: _weight_of([end.message]),
@@ -209,19 +206,3 @@ def _together(
         if len(items) == 1:
             return [error if isinstance(error, StoreError) else Unstorable(type(error).__name__)]
         return [one for item in items for one in _together(write, [item])]
-
-
-async def kept_trying(once: Callable[[], Awaitable[T]]) -> T:
-    """Do it until the store lets us. Raises StoreError where it never will, or not for long."""
-    loop = asyncio.get_running_loop()
-    deadline, tries = loop.time() + KEEP.total_seconds(), 0
-    while True:
-        try:
-            return await once()
-        except (Stopped, Unstorable):
-            raise
-        except StoreError:
-            if loop.time() > deadline:
-                raise
-        await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
-        tries += 1

@@ -27,7 +27,7 @@ from turnmill_worker.tools.form import Forms, misfits
 from turnmill_worker.tools.offered import Offered, Tools
 from turnmill_worker.tools.schemas import SchemaRefused
 from turnmill_worker.turn import aloud
-from turnmill_worker.turn.aloud import Aloud, is_spoken, is_to_be_spoken, towards_speech
+from turnmill_worker.turn.aloud import Aloud, Ended, is_spoken, is_to_be_spoken, towards_speech
 from turnmill_worker.turn.in_hand import end_of
 from turnmill_worker.turn.rounds import (
     Round,
@@ -54,18 +54,14 @@ _MEND = (
 )
 _MAX_NAME = 64
 
-#: A verdict, and what the store made of it.
-Ended = tuple[Settlement, Settled | Fenced]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
     """How one turn is asked, judged and ended: all that its steps have in common with any call."""
 
     ask: Callable[[], Awaitable[Settlement]]  #: one model call, with the claim in hand
-    judge: Callable[
-        [Stop | ProviderError], Settlement
-    ]  #: what is to be written where it ends between
+    #: what is to be written where it ends between two calls
+    judge: Callable[[Stop | ProviderError], Settlement]
     write: Callable[[Settlement], Awaitable[Settled | Fenced]]
     told: Callable[[Claim, Settlement], None]  #: of a step that stands
     again: Callable[[], None]  #: called before the first attempt of a step that the claim comes to
@@ -233,7 +229,7 @@ class Steps:
             await end_of(work, holding, accepting=self._accepting)
             result = work.value()
             if isinstance(result, Advanced):
-                holding.goes_on(_next(holding.claim, step, result))
+                holding.go_on_with(_next(holding.claim, step, result))
                 return result
         except StoreError as error:
             return _failed(step.settlement, f"step_{error.code}"[:64])

@@ -1,20 +1,13 @@
 """What lending a vendor's thread, and adopting one, needs of the store."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TypeVar
+from collections.abc import Sequence
 
 from turnmill.domain.content import Message
-from turnmill.domain.errors import SessionBusy
 from turnmill.store.database import Database
 from turnmill.store.line import threads
 from turnmill.store.records import Claim
 from turnmill.store.thread_records import Adoption
-
-T = TypeVar("T")
-
-_PAUSES = (0.005, 0.02, 0.08, 0.3)
+from turnmill_worker.turn.patience import patiently
 
 
 class ThreadLedger:
@@ -30,7 +23,7 @@ class ThreadLedger:
             with self._database.begin() as conn:
                 return threads.lend(conn, claim, ref, opened=opened)
 
-        return await _patiently(lend)
+        return await patiently(lend)
 
     async def give_back(self, claim: Claim, ref: str) -> bool:
         """Bring it back as it was; False: the turn is no longer ours."""
@@ -39,7 +32,7 @@ class ThreadLedger:
             with self._database.begin() as conn:
                 return threads.give_back(conn, claim, ref)
 
-        return await _patiently(give_back)
+        return await patiently(give_back)
 
     async def adoption(self, claim: Claim) -> Adoption:
         """Return how far the session has come with the thread that it is to go on with."""
@@ -48,7 +41,7 @@ class ThreadLedger:
             with self._database.single() as conn:
                 return threads.adoption_of(conn, claim)
 
-        return await _patiently(read)
+        return await patiently(read)
 
     async def keep_adopted(self, claim: Claim, said: Sequence[Message]) -> bool:
         """Write down what was said in it before; False: the turn is no longer ours."""
@@ -57,13 +50,4 @@ class ThreadLedger:
             with self._database.begin() as conn:
                 return threads.keep_adopted(conn, claim, said)
 
-        return await _patiently(keep)
-
-
-async def _patiently(step: Callable[[], T]) -> T:
-    """Run a step in a thread; one that another transaction was in the way of is run again."""
-    for pause in _PAUSES:
-        with suppress(SessionBusy):
-            return await asyncio.to_thread(step)
-        await asyncio.sleep(pause)
-    return await asyncio.to_thread(step)
+        return await patiently(keep)

@@ -1,19 +1,15 @@
 """What uploading attachments to vendors needs of the store."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
-from turnmill.domain.errors import SessionBusy
 from turnmill.store.database import Database
 from turnmill.store.line import uploads
 from turnmill.store.records import Claim
 from turnmill_worker.providers.port import Uploaded
+from turnmill_worker.turn.patience import patiently
 
 T = TypeVar("T")
-
-_PAUSES = (0.005, 0.02, 0.08, 0.3)
 
 
 class Uploads:
@@ -54,14 +50,10 @@ class Uploads:
         await self._run(uploads.lose, claim, refs)
 
     async def _run(self, step: Callable[..., T], *given: Any, **named: Any) -> T:
-        """Run a step in a thread; one that another transaction was in the way of is run again."""
+        """Run a step in a transaction of its own. See `patiently`."""
 
         def run() -> T:
             with self._database.begin() as conn:
                 return step(conn, *given, **named)
 
-        for pause in _PAUSES:
-            with suppress(SessionBusy):
-                return await asyncio.to_thread(run)
-            await asyncio.sleep(pause)
-        return await asyncio.to_thread(run)
+        return await patiently(run)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, TypedDict, TypeGuard, assert_never
+from typing import Any, NamedTuple, TypeGuard, assert_never
 
 from turnmill.domain.checks import storable
 from turnmill.domain.errors import ContextFull, HistoryRefused, MaybeSent, NotSent, ProviderError
@@ -40,7 +40,7 @@ _MOST_IDS = 100
 _LONGEST_ID = 1_000
 
 
-class Rules(TypedDict):
+class Rules(NamedTuple):
     """What verdicts go by, besides the claim and what came of it."""
 
     policy: RetryPolicy
@@ -73,9 +73,7 @@ class Verdict:
     used: Done | None = None  #: what the call has used that came to nothing, as it was counted
 
 
-def of_answer(
-    claim: Claim, answer: Answer, *, policy: RetryPolicy, jitter: float, patience: timedelta
-) -> Verdict:
+def of_answer(claim: Claim, answer: Answer, *, rules: Rules) -> Verdict:
     """Return the verdict on what `send` or `check` returned."""
     match answer:
         case Done():
@@ -95,12 +93,12 @@ def of_answer(
                 kept=ids_of(answer.kept),
                 runs_on=True,
             )
-            pause = policy.ask_again_after(claim.waited, floor=answer.poll_after, jitter=jitter)
-            return _asked_again(claim, waiting, pause=pause, patience=patience)
-        case Failed():
-            failed = _of_failed(
-                claim, answer.error, policy=policy, jitter=jitter, patience=patience
+            pause = rules.policy.ask_again_after(
+                claim.waited, floor=answer.poll_after, jitter=rules.jitter
             )
+            return _asked_again(claim, waiting, pause=pause, patience=rules.patience)
+        case Failed():
+            failed = _of_failed(claim, answer.error, rules=rules)
             return replace(failed, tells=True)
         case Absent():
             return replace(_send_again(claim, outcome="absent"), tells=True)
@@ -109,23 +107,20 @@ def of_answer(
                 return _send_again(claim, outcome="unknowable")
             return Verdict(state=TurnState.FAILED, outcome="failed", error_code="ambiguous")
         case NotNow():
-            return _put_off(claim, answer, patience=patience)
+            return _put_off(claim, answer, patience=rules.patience)
         case _:
             assert_never(answer)
 
 
-def _of_failed(
-    claim: Claim, error: ProviderError, *, policy: RetryPolicy, jitter: float, patience: timedelta
-) -> Verdict:
+def _of_failed(claim: Claim, error: ProviderError, *, rules: Rules) -> Verdict:
     """Return the verdict on work in the background that has ended: as on a call with its error."""
     as_a_call = replace(claim, kind="send", native_ref="")
-    found = of_error(as_a_call, error, policy=policy, jitter=jitter, patience=patience)
+    found = of_error(as_a_call, error, rules=rules)
     if claim.attempt < claim.max_attempts and _is_to_be_shortened(claim, error):
         return replace(found, state=TurnState.RETRYING, outcome=REFUSED)
     if found.outcome == REFUSED and claim.attempt >= claim.max_attempts:
-        return replace(
-            found, state=TurnState.FAILED, outcome="failed"
-        )  # a question gives none back
+        # A question gives no attempt back.
+        return replace(found, state=TurnState.FAILED, outcome="failed")
     return found
 
 
@@ -161,14 +156,7 @@ def _send_again(claim: Claim, *, outcome: str) -> Verdict:
     return Verdict(state=TurnState.RETRYING, outcome=outcome)
 
 
-def of_error(
-    claim: Claim,
-    error: ProviderError,
-    *,
-    policy: RetryPolicy,
-    jitter: float,
-    patience: timedelta,
-) -> Verdict:
+def of_error(claim: Claim, error: ProviderError, *, rules: Rules) -> Verdict:
     """Return the verdict on a provider's error: try again, ask what became of it, or give up."""
     if claim.kind == "send" and _is_to_be_repaired(claim, error):
         # It was refused before it cost anything: the same attempt, in plain words, and at once.
@@ -176,13 +164,13 @@ def of_error(
             state=TurnState.RETRYING, outcome=REFUSED, gives_attempt_back=True, **_words(error)
         )
     if claim.kind != "send" and not _ends_the_question(claim, error):
-        return _unanswered(claim, error, policy=policy, jitter=jitter, patience=patience)
-    delay = policy.delay_after(
-        error, attempt=claim.attempt, max_attempts=claim.max_attempts, jitter=jitter
+        return _unanswered(claim, error, rules=rules)
+    delay = rules.policy.delay_after(
+        error, attempt=claim.attempt, max_attempts=claim.max_attempts, jitter=rules.jitter
     )
     if claim.kind != "send":
         delay = None  # sending again is not safe
-    state, outcome = _after_error(claim, error, exhausted=delay is None, policy=policy)
+    state, outcome = _after_error(claim, error, exhausted=delay is None, policy=rules.policy)
     return Verdict(state=state, outcome=outcome, delay=delay or timedelta(0), **_words(error))
 
 
@@ -218,14 +206,7 @@ def _after_error(
     return (TurnState.DEAD, "dead") if exhausted else (TurnState.RETRYING, "retrying")
 
 
-def _unanswered(
-    claim: Claim,
-    error: ProviderError,
-    *,
-    policy: RetryPolicy,
-    jitter: float,
-    patience: timedelta,
-) -> Verdict:
+def _unanswered(claim: Claim, error: ProviderError, *, rules: Rules) -> Verdict:
     """Ask again, whatever stood in the way: sending now could double the turn, or pay it twice."""
     unanswered = Verdict(
         state=TurnState.WAITING if claim.kind == "resume" else TurnState.UNKNOWN,
@@ -235,8 +216,8 @@ def _unanswered(
         **_words(error) | {"used": None},  # it would be told, and booked, at each look
     )
     floor = error.retry_after or timedelta(0)
-    pause = policy.ask_again_after(claim.waited, floor=floor, jitter=jitter)
-    return _asked_again(claim, unanswered, pause=pause, patience=patience)
+    pause = rules.policy.ask_again_after(claim.waited, floor=floor, jitter=rules.jitter)
+    return _asked_again(claim, unanswered, pause=pause, patience=rules.patience)
 
 
 def _asked_again(
@@ -271,8 +252,9 @@ def ids_of(given: object) -> tuple[str, ...]:
     """Return what can be a vendor's id; more than a few, or long ones, are none."""
     if not given:
         return ()
-    many = isinstance(given, tuple | Sequence) and not isinstance(given, str)
-    found: Sequence[object] = given if many else (given,)  # type: ignore[assignment]
+    found: Sequence[object] = (given,)
+    if not isinstance(given, str) and isinstance(given, tuple | Sequence):
+        found = given
     return tuple([one for one in found if _is_id(one)][:_MOST_IDS])
 
 
@@ -280,9 +262,7 @@ def _is_id(one: object) -> TypeGuard[str]:
     return isinstance(one, str) and 0 < len(one) <= _LONGEST_ID and storable(one) == one
 
 
-def of_fault(
-    claim: Claim, fault: Fault, *, policy: RetryPolicy, jitter: float, patience: timedelta
-) -> Verdict:
+def of_fault(claim: Claim, fault: Fault, *, rules: Rules) -> Verdict:
     """Return the verdict on a turn that could not be put to its provider: given back, with bounds.
 
     It costs no attempt, but it is no waiting that is meant either: pauses grow, and end. What may
@@ -291,7 +271,7 @@ def of_fault(
     """
     error = NotSent(fault.error_code)
     if claim.kind != "send":
-        asked = _unanswered(claim, error, policy=policy, jitter=jitter, patience=patience)
+        asked = _unanswered(claim, error, rules=rules)
         if asked.state not in {TurnState.WAITING, TurnState.UNKNOWN}:
             return asked
     elif _of_this_step(claim) >= claim.max_attempts + MAX_FAULTS:
@@ -299,7 +279,7 @@ def of_fault(
             state=TurnState.DEAD, outcome="dead", error_code=fault.error_code, runs_on=True
         )
     n = _of_this_step(claim)
-    delay = policy.delay_after(error, attempt=n, max_attempts=n + 1, jitter=jitter)
+    delay = rules.policy.delay_after(error, attempt=n, max_attempts=n + 1, jitter=rules.jitter)
     return Verdict(
         state=TurnState.QUEUED,
         outcome="released",

@@ -11,7 +11,7 @@ from turnmill.store.line import voice
 from turnmill.store.line.late import book_late
 from turnmill.store.line.settle import was_settled
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
-from turnmill_worker.turn.step_ledger import kept_trying
+from turnmill_worker.turn.patience import kept_trying
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import TurnState
-from turnmill.store.records import Claim, Settled, Settlement
+from turnmill.store.records import Claim, ClaimKind, Settled, Settlement
 from turnmill_worker.providers.boundary import attempted
 
 logger = logging.getLogger("turnmill.turn")
@@ -22,7 +22,7 @@ class Written:
     session_id: SessionId
     provider: str
     model: str
-    kind: str  #: send, check or resume
+    kind: ClaimKind
     attempt: int
     state: TurnState  #: where the turn stands now
     outcome: str  #: what the attempt says

@@ -6,9 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from turnmill.domain.states import Lane
-from turnmill.store.capabilities import Capability, require
 from turnmill.store.engine import engine_of
-from turnmill.store.postgres import looking
 from turnmill.store.readable import readable
 
 
@@ -31,5 +29,4 @@ def longest_waits(conn: Connection) -> dict[Lane, timedelta]:
 
     On Postgres only. What a dispatcher is about to expire counts too.
     """
-    require(conn, Capability.SHARED)
-    return {Lane(lane): waited for lane, waited in looking.longest_waits(conn)}
+    return {Lane(lane): waited for lane, waited in engine_of(conn).longest_waits(conn)}

@@ -10,10 +10,8 @@ from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import DataKeyMissing, SealBroken, UnreadableRow
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane
-from turnmill.store.capabilities import Capability, require
 from turnmill.store.engine import engine_of
 from turnmill.store.line.settle import end_unreadable, put_off_for_key
-from turnmill.store.postgres import claiming
 from turnmill.store.readable import ODD
 from turnmill.store.records import Claim, Taken
 from turnmill.store.vaults import keys_at
@@ -60,8 +58,7 @@ def claim_due(
 
 def due_suspicions(conn: Connection) -> set[int]:
     """Return how often the turns due in quarantine were lost (3: three times or more)."""
-    require(conn, Capability.SHARED)
-    return claiming.due_suspicions(conn)
+    return engine_of(conn).due_suspicions(conn)
 
 
 def claim_suspects(

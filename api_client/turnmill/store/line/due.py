@@ -1,22 +1,20 @@
 """What is due: the dispatcher's look at the heads of all lines."""
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, select, text
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
-from turnmill.store.capabilities import Capability, require
+from turnmill.store.engine import engine_of
 from turnmill.store.kept import is_due
 from turnmill.store.line.charges import to_be_tended
 from turnmill.store.line.endings import end_turns
 from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.line.removing import remove_sessions
 from turnmill.store.line.unfed import unfed
-from turnmill.store.postgres import feeding
-from turnmill.store.records import Head, Moved
+from turnmill.store.records import Head, Moved, Waits
 from turnmill.store.schema.batch_tables import to_be_tended as to_be_tended_batches
 from turnmill.store.schema.house_tables import announcements, wishes
 from turnmill.store.schema.schedule_tables import schedules
@@ -36,13 +34,6 @@ class Overdue(NamedTuple):
     scheduled: bool  #: something is to be said that was planned for a moment
     batches: bool  #: there are some that have begun, and have not ended
     unfed: bool  #: turns are to be made of lines of a batch
-
-
-class Waits(NamedTuple):
-    """How long hints are given before another one is published."""
-
-    grace: timedelta  #: who makes a head due publishes it: time for that hint to be used
-    quiet: timedelta  #: time for a hint of a dispatcher's to be used
 
 
 def overdue(conn: Connection) -> Overdue:
@@ -89,20 +80,15 @@ def announce_due(
     says it where no hints wait, or fewer than were given to the `among` oldest due heads: some were
     lost. A note that outlives a lost hint costs one `quiet`.
     """
-    require(conn, Capability.SHARED)
-    rows = feeding.announce_due(
+    rows = engine_of(conn).announce_due(
         conn,
-        {
-            "lane": lane.value,
-            "providers": list(providers),
-            "limit": limit,
-            "hints": hints,
-            "among": among,
-            "grace": waits.grace,
-            "quiet": waits.quiet,
-            "drained_grace": drained.grace,
-            "drained_quiet": drained.quiet,
-        },
+        lane,
+        providers=providers,
+        limit=limit,
+        hints=hints,
+        waits=waits,
+        drained=drained,
+        among=among,
     )
     return [
         Head(turn_id=TurnId(turn_id), session_id=SessionId(session_id), lane=lane)
@@ -112,8 +98,7 @@ def announce_due(
 
 def note_announced(conn: Connection, turn_ids: Sequence[TurnId]) -> list[Head]:
     """Return those of the heads, due now, that this caller is to publish and nobody else."""
-    require(conn, Capability.SHARED)
-    mine = feeding.note_announced(conn, turn_ids)
+    mine = engine_of(conn).note_announced(conn, turn_ids)
     rows = conn.execute(
         select(sessions.c.id, sessions.c.head_turn_id, sessions.c.head_lane).where(
             sessions.c.id.in_(mine), sessions.c.head_turn_id.is_not(None)
@@ -136,10 +121,7 @@ def forget_announced(conn: Connection, heads: Sequence[Head]) -> None:
 
 def count_due(conn: Connection, lane: Lane, *, providers: Collection[str], limit: int) -> int:
     """Count the due heads of a lane, up to `limit`."""
-    require(conn, Capability.SHARED)
-    return feeding.count_due(
-        conn, {"lane": lane.value, "providers": list(providers), "limit": limit}
-    )
+    return engine_of(conn).count_due(conn, lane, providers=providers, limit=limit)
 
 
 def expire_overdue(conn: Connection, *, limit: int = 500) -> Moved:

@@ -14,7 +14,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, EventKind, TurnState
 from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_work
-from turnmill.store.line.head import lock_turns, move_lines, note_failures
+from turnmill.store.line.head import lengthen_lines, lock_turns, note_failures, shorten_lines
 from turnmill.store.records import Moved
 from turnmill.store.rules.endings import Happening, in_chunks, write_events
 from turnmill.store.rules.happenings import write_session_events
@@ -71,7 +71,7 @@ def move_turns(
         from turnmill.store.rules.tallies import count_ended  # noqa: PLC0415  few are of a batch
 
         count_ended(conn, batched)
-    return [TurnId(row.id) for row in rows], Moved(len(rows), move_lines(conn, counts))
+    return [TurnId(row.id) for row in rows], Moved(len(rows), shorten_lines(conn, counts))
 
 
 def queue_again(conn: Connection, *which: ColumnElement[bool]) -> Moved:
@@ -91,7 +91,7 @@ def queue_again(conn: Connection, *which: ColumnElement[bool]) -> Moved:
     rows = sorted(rows, key=lambda row: row.seq)
     write_events(conn, [TurnId(row.id) for row in rows], Happening.RETRIED)
     counts = Counter(SessionId(row.session_id) for row in rows)
-    return Moved(len(rows), move_lines(conn, {one: -count for one, count in counts.items()}))
+    return Moved(len(rows), lengthen_lines(conn, counts))
 
 
 def _queued_again() -> dict[str, Any]:

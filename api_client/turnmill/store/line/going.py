@@ -5,6 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
@@ -129,7 +130,13 @@ def _open() -> ColumnElement[bool]:
 
 
 def _found(
-    conn: Connection, kind: Any, fence: Any, provider: Any, model: Any, turn_id: Any, *which: Any
+    conn: Connection,
+    kind: ColumnElement[str],
+    fence: ColumnElement[int],
+    provider: ColumnElement[str],
+    model: ColumnElement[str],
+    turn_id: ColumnElement[UUID],
+    *which: ColumnElement[bool],
 ) -> list[dict[str, Any]]:
     rows = conn.execute(
         select(

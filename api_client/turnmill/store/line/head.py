@@ -44,42 +44,50 @@ def lock_turns(conn: Connection, *which: ColumnElement[bool]) -> None:
         conn.execute(mine.with_for_update(key_share=True))
 
 
-def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
+def move_lines(conn: Connection, session_ids: Collection[SessionId]) -> list[Head]:
     """Bring the heads of these sessions up to date and return those that are due now.
 
-    `ended` says how many turns of each became final (negative: failed ones that were queued again,
-    and count as failed no more). The caller's
-    transaction holds the sessions' locks and has moved the turns in an earlier statement.
+    None of their turns became final, or is so no more. The caller's transaction holds the sessions'
+    locks and has moved the turns in an earlier statement.
     """
+    return _moved(conn, session_ids) if session_ids else []
+
+
+def shorten_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
+    """Do the same where so many turns of each became final; none of some, perhaps."""
     heads: list[Head] = []
     for count, ids in _by_count(ended).items():
-        rows = conn.execute(
-            update(sessions)
-            .where(sessions.c.id.in_(ids))
-            .values(
-                unfinished=sessions.c.unfinished - count,
-                turns_failed=sessions.c.turns_failed + min(count, 0),
-                **head_columns(),
-            )
-            .returning(
-                sessions.c.id,
-                sessions.c.head_turn_id,
-                sessions.c.head_lane,
-                and_(
-                    sessions.c.head_due_at <= db_asof(),
-                    sessions.c.status == SessionStatus.ACTIVE,
-                ),
-            )
-        ).all()
-        heads += due_heads(rows)
+        heads += _moved(conn, ids, unfinished=sessions.c.unfinished - count)
     return heads
+
+
+def lengthen_lines(conn: Connection, again: Mapping[SessionId, int]) -> list[Head]:
+    """Do the same where so many failed turns of each were queued again: they have not failed."""
+    heads: list[Head] = []
+    for count, ids in _by_count(again).items():
+        unfinished, failed = sessions.c.unfinished + count, sessions.c.turns_failed - count
+        heads += _moved(conn, ids, unfinished=unfinished, turns_failed=failed)
+    return heads
+
+
+def _moved(
+    conn: Connection, session_ids: Collection[SessionId], **counts: ColumnElement[int]
+) -> list[Head]:
+    is_due = and_(sessions.c.head_due_at <= db_asof(), sessions.c.status == SessionStatus.ACTIVE)
+    rows = conn.execute(
+        update(sessions)
+        .where(sessions.c.id.in_(list(session_ids)))
+        .values(**counts, **head_columns())
+        .returning(sessions.c.id, sessions.c.head_turn_id, sessions.c.head_lane, is_due)
+    )
+    return due_heads(rows.all())
 
 
 def note_failures(conn: Connection, failed: Mapping[SessionId, int]) -> list[SessionId]:
     """Count so many more failed turns in each session, and pause those that want that of one.
 
-    Return those that were paused. Before `move_lines`, which then knows that a paused session has
-    no head to announce. The caller's transaction holds the sessions.
+    Return those that were paused. Before `shorten_lines`, which then knows that a paused session
+    has no head to announce. The caller's transaction holds the sessions.
     """
     pausing = conn.scalars(
         select(sessions.c.id).where(

@@ -21,12 +21,10 @@ from sqlalchemy import (
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
-from turnmill.store.capabilities import Capability, require
 from turnmill.store.engine import engine_of
 from turnmill.store.line.charges import charge_lost
 from turnmill.store.line.endings import move_turns
 from turnmill.store.line.head import lock_sessions, skipping_busy
-from turnmill.store.postgres import feeding
 from turnmill.store.records import Claim, Lost, Moved
 from turnmill.store.schema.named_turns import still_in
 from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, turns
@@ -151,8 +149,7 @@ def late_heartbeats(conn: Connection, *, lease: timedelta) -> bool:
 
     True for one caller in a lease only: the one who is to prepare for the loss.
     """
-    require(conn, Capability.SHARED)
-    return feeding.late_heartbeats(conn, lease)
+    return engine_of(conn).late_heartbeats(conn, lease=lease)
 
 
 def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> Moved:

@@ -41,7 +41,7 @@ def recall(
         .values(available_at=db_now())
         .returning(turns.c.session_id)
     ).all()
-    return move_lines(conn, {SessionId(one): 0 for one in moved})
+    return move_lines(conn, {SessionId(one) for one in moved})
 
 
 def _waiting(

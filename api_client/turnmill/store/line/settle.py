@@ -8,9 +8,9 @@ from sqlalchemy import Connection, select
 
 from turnmill.domain.errors import DataKeyMissing
 from turnmill.domain.ids import TurnId
-from turnmill.domain.states import WAITS_FOR_KEY, TurnState
+from turnmill.domain.states import FOR_KEY, TurnState
 from turnmill.store.engine import engine_of
-from turnmill.store.postgres import settling as _built_at_import  # noqa: F401
+from turnmill.store.postgres import settling as _built  # noqa: F401  before the first verdict
 from turnmill.store.records import Fenced, Locked, Settled, Settlement, Taken
 from turnmill.store.schema.tables import attempts, turns
 
@@ -72,7 +72,7 @@ def put_off_for_key(conn: Connection, claimed: Sequence[Taken]) -> None:
             outcome="not_now",
             gives_attempt_back=True,
             delay=KEY_LOOKED_FOR,
-            waits_for=WAITS_FOR_KEY,
+            waits_for=FOR_KEY,
         )
         for one in claimed
     ]

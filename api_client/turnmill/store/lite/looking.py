@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus, TurnState
@@ -28,7 +28,7 @@ def history(conn: Connection, session_id: SessionId) -> StoredHistory:
     return StoredHistory.of_rows((row.role, row.content) for row in rows)
 
 
-def backlogs(conn: Connection) -> Sequence[Any]:
+def backlogs(conn: Connection) -> Sequence[Row[str, str, bool]]:
     """Return rows of (lane, provider, due) for what has a head waiting."""
     return conn.execute(
         select(

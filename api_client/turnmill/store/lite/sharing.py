@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Connection, and_, func, select, text
+from sqlalchemy import Connection, Row, and_, func, select, text
 
 from turnmill.domain.states import Lane
 from turnmill.store.rules.claiming import PROVIDER
@@ -17,9 +18,9 @@ _MORE = 200
 
 def due_by_user(
     conn: Connection, lane: Lane, *, after: str, served: Collection[str], users: int, heads: int
-) -> Sequence[Any]:
+) -> Sequence[Row[str, UUID]]:
     """Return rows of (user, turn id): the oldest due heads of the next users of a lane."""
-    found: list[Any] = []
+    found: list[Row[str, UUID]] = []
     chosen = list(islice(_due_users(conn, lane, after, served, most=users + _MORE), users))
     each = -(-heads // max(1, len(chosen)))
     for user in chosen:

@@ -183,5 +183,5 @@ def _move(
         return Moved(0, [])
     ids = [row.id for row in rows]
     moved = conn.execute(update(turns).where(turns.c.id.in_(ids), which).values(**values)).rowcount
-    heads = move_lines(conn, {SessionId(row.session_id): 0 for row in rows})
+    heads = move_lines(conn, {SessionId(row.session_id) for row in rows})
     return Moved(moved, heads)

@@ -336,7 +336,7 @@ def wake(conn: Connection, whose: ColumnElement[bool], *, limit: int = 500) -> M
         .where(turns.c.id.in_(list(of_session.values())), waits, later)
         .values(available_at=db_now())
     )
-    return Moved(len(pairs), move_lines(conn, dict.fromkeys(of_session, 0)))
+    return Moved(len(pairs), move_lines(conn, of_session))
 
 
 def _waiting_for(row: Any) -> ColumnElement[bool]:

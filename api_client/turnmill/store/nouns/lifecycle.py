@@ -115,5 +115,5 @@ def move(
         give_up_all(conn, [session_id])
         values = values | {"adopted": None}
     change(conn, session_id, values, if_version=if_version)
-    heads = move_lines(conn, {session_id: 0})
+    heads = move_lines(conn, [session_id])
     return get(conn, session_id), heads

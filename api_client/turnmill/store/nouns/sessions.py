@@ -160,7 +160,7 @@ def change(
             columns[column] = whole_seconds(columns.pop(name))
     record = put(conn, session_id, columns, EventKind.UPDATED)
     if holds_otherwise:
-        move_lines(conn, {session_id: 0})
+        move_lines(conn, [session_id])
     if "settings" in columns:
         observe(conn, {session_id: columns["settings"].get(OBSERVERS) or ()})
     return record
@@ -238,7 +238,7 @@ def resume(conn: Connection, session_id: SessionId) -> SessionRecord:
 def head_of(conn: Connection, session_id: SessionId) -> list[Head]:
     """Return the session's head if it is due now."""
     lock_sessions(conn, [session_id])
-    return move_lines(conn, {session_id: 0})
+    return move_lines(conn, [session_id])
 
 
 def remove(

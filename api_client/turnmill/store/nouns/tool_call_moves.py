@@ -281,4 +281,4 @@ def _go_on(conn: Connection, place: _Place) -> list[Head]:
         )
         .values(**values)
     )
-    return move_lines(conn, {place.session_id: 0})
+    return move_lines(conn, [place.session_id])

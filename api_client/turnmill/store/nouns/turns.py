@@ -285,7 +285,7 @@ def release_held(conn: Connection, turn_id: TurnId) -> list[Head]:
     # The note that a call had left is what holds the turn.
     let_go = {"sent_at": None, "available_at": db_now()}
     conn.execute(update(turns).where(turns.c.id == turn_id).values(let_go))
-    return move_lines(conn, {session_id: 0})
+    return move_lines(conn, [session_id])
 
 
 def _lock(conn: Connection, turn_id: TurnId) -> tuple[TurnState, SessionId]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # what passes through is imported by those who make it
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from turnmill.store.postgres.accepting import (
     accept,
@@ -11,12 +11,26 @@ from turnmill.store.postgres.accepting import (
     require_fresh_reads,
     start_many,
 )
-from turnmill.store.postgres.claiming import claim, claim_due, claim_suspects, extend, still_due
+from turnmill.store.postgres.claiming import (
+    claim,
+    claim_due,
+    claim_suspects,
+    due_suspicions,
+    extend,
+    still_due,
+)
+from turnmill.store.postgres.feeding import (
+    announce_due,
+    count_due,
+    late_heartbeats,
+    note_announced,
+)
 from turnmill.store.postgres.looking import (
     backlogs,
     has_been_up,
     history,
     identity,
+    longest_waits,
     notify,
     vitals,
 )
@@ -24,8 +38,9 @@ from turnmill.store.postgres.looking import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
+    from uuid import UUID
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
     from turnmill.domain.ids import BatchId, TurnId
     from turnmill.domain.states import Lane
@@ -40,17 +55,23 @@ __all__ = [
     "accept_new",
     "advance",
     "ahead_of",
+    "announce_due",
     "backlogs",
     "begin_calls",
     "claim",
     "claim_due",
     "claim_suspects",
+    "count_due",
     "due_by_user",
+    "due_suspicions",
     "end_calls",
     "extend",
     "has_been_up",
     "history",
     "identity",
+    "late_heartbeats",
+    "longest_waits",
+    "note_announced",
     "notify",
     "require_fresh_reads",
     "reserve",
@@ -90,7 +111,7 @@ def stage_lines(conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine]
 
 def due_by_user(
     conn: Connection, lane: Lane, *, after: str, served: Collection[str], users: int, heads: int
-) -> Sequence[Any]:
+) -> Sequence[Row[str, UUID]]:
     """Return rows of (user, turn id): the oldest due heads of the next users of a lane."""
     from turnmill.store.postgres import sharing  # noqa: PLC0415
 

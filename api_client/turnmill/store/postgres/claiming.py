@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -296,66 +297,86 @@ def _is_told(conn: Connection) -> bool:
 
 
 def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
-    prompt, said, history = _content_of(row, keys)
+    # In the order of the statement.
+    turn_id, session_id, fence, kind, n, attempt, max_attempts, lane = row[:8]
+    provider, model, prompt, settings, provider_ref, native_ref, ambiguous, metadata = row[8:16]
+    said, history, is_long, waited, expires_in, user_id, batch_id, stream = row[16:24]
+    step, step_ref, estimated, error_code, adopted = row[24:29]
+    ids = (turn_id, session_id)
+    prompt, said, history = _content_of(ids, user_id, (prompt, said, history or "[]"), keys)
     before, messages, behind = said_from(said)
     return Claim(
-        turn_id=TurnId(row[0]),
-        session_id=SessionId(row[1]),
-        fence=row[2],
-        kind=row[3],
-        n=row[4],
-        attempt=row[5],
-        max_attempts=row[6],
-        lane=Lane(row[7]),
-        provider=row[8],
-        model=row[9],
+        turn_id=TurnId(turn_id),
+        session_id=SessionId(session_id),
+        fence=fence,
+        kind=kind,
+        n=n,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        lane=Lane(lane),
+        provider=provider,
+        model=model,
         system_prompt=prompt,
-        settings=_object_of(row, 11, "settings", keys),
-        provider_ref=row[12],
-        native_ref=row[13],
-        on_ambiguous=OnAmbiguous(row[14]),
-        metadata=_object_of(row, 15, "metadata", keys),
+        settings=_object_of(ids, user_id, "settings", settings, keys),
+        provider_ref=provider_ref,
+        native_ref=native_ref,
+        on_ambiguous=OnAmbiguous(ambiguous),
+        metadata=_object_of(ids, user_id, "metadata", metadata, keys),
         messages=messages,
         next_position=behind,
-        history=None if row[18] else StoredHistory(history),
-        waited=row[19] or timedelta(0),
-        expires_in=row[20],
-        user_id=row[21],
-        batch_id=row[22],
-        stream=row[23],
-        step=row[24],
-        step_ref=row[25],
-        estimated=row[26],
-        error_code=row[27],
-        adopted=row[28],
+        history=None if is_long else StoredHistory(history),
+        waited=waited or timedelta(0),
+        expires_in=expires_in,
+        user_id=user_id,
+        batch_id=batch_id,
+        stream=stream,
+        step=step,
+        step_ref=step_ref,
+        estimated=estimated,
+        error_code=error_code,
+        adopted=adopted,
         before=before,
-        waits_for=row[29],
-        **_whom(row),
-        asked_of=asked_of(row[34]),
-        budgeted=row[35],
-        reply_as=row[36],
+        **_goes_on(row),
     )
 
 
-def _content_of(row: Any, keys: "DataKeys | None") -> tuple[str | None, Any, str]:
+def _goes_on(row: Any) -> dict[str, Any]:
+    """Return what the turn has come to by now: whom it asks, why, and what bounds it."""
+    waits_for, target, benched, given_up, because, asked, budgeted, reply_as = row[29:]
+    return {
+        "waits_for": waits_for,
+        "target": target,
+        "benched": benched,
+        "given_up": given_up,
+        "because": because,
+        "asked_of": asked_of(asked),
+        "budgeted": budgeted,
+        "reply_as": reply_as,
+    }
+
+
+def _content_of(
+    ids: tuple[UUID, UUID],
+    user_id: str,
+    brought: tuple[str | None, str, str],
+    keys: "DataKeys | None",
+) -> tuple[str | None, Any, str]:
     """Return the prompt, what was said and the history, opened where they are sealed."""
-    prompt, said, history = row[10], lenient_json(row[16]), row[17] or "[]"
-    if keys is None and not may_be_sealed(prompt, row[16], history):
+    prompt, raw, history = brought
+    said = lenient_json(raw)
+    if keys is None and not may_be_sealed(prompt, raw, history):
         return prompt, said, history
     from turnmill.store.opening import opened_claim  # noqa: PLC0415  not everybody encrypts
 
-    return opened_claim(keys, row[:2], row[21], (prompt, said, history))
+    return opened_claim(keys, ids, user_id, (prompt, said, history))
 
 
-def _object_of(row: Any, at: int, column: str, keys: "DataKeys | None") -> dict[str, Any]:
-    found = object_of(lenient_json(row[at]))
+def _object_of(
+    ids: tuple[UUID, UUID], user_id: str, column: str, said: Any, keys: "DataKeys | None"
+) -> dict[str, Any]:
+    found = object_of(lenient_json(said))
     if SEALED_IN not in found:
         return found
     from turnmill.store.opening import opened_object  # noqa: PLC0415  as above
 
-    return opened_object(keys, row[:2], row[21], column, found)
-
-
-def _whom(row: Any) -> dict[str, Any]:
-    """Return whom of the session's fallback the turn has come to, and why."""
-    return {"target": row[30], "benched": row[31], "given_up": row[32], "because": row[33]}
+    return opened_object(keys, ids, user_id, column, found)

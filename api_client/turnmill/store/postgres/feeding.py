@@ -1,13 +1,14 @@
 """What dispatchers ask of a server that they share: which heads are due, announced, or in doubt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
+from turnmill.domain.states import Lane
 from turnmill.store.postgres.looking import NAMED_IS_DUE
+from turnmill.store.records import Waits
 from turnmill.store.schema.tables import RUNNING_SQL
 from turnmill.store.schema_name import execute
 
@@ -92,8 +93,29 @@ RETURNING at
 """
 
 
-def announce_due(conn: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
+def announce_due(
+    conn: Connection,
+    lane: Lane,
+    *,
+    providers: Collection[str],
+    limit: int,
+    hints: int,
+    waits: Waits,
+    drained: Waits,
+    among: int,
+) -> Sequence[Row[UUID, UUID]]:
     """Note that heads are announced, and return them as rows of (session id, turn id)."""
+    parameters = {
+        "lane": lane.value,
+        "providers": list(providers),
+        "limit": limit,
+        "hints": hints,
+        "among": among,
+        "grace": waits.grace,
+        "quiet": waits.quiet,
+        "drained_grace": drained.grace,
+        "drained_quiet": drained.quiet,
+    }
     return execute(conn, _ANNOUNCE, parameters).all()
 
 
@@ -102,13 +124,14 @@ def note_announced(conn: Connection, turn_ids: Sequence[UUID]) -> set[UUID]:
     return set(execute(conn, _NOTE, {"ids": list(turn_ids)}).scalars())
 
 
-def count_due(conn: Connection, parameters: Mapping[str, Any]) -> int:
-    """Count due heads, up to a limit."""
+def count_due(conn: Connection, lane: Lane, *, providers: Collection[str], limit: int) -> int:
+    """Count due heads of a lane, up to a limit."""
+    parameters = {"lane": lane.value, "providers": list(providers), "limit": limit}
     count: int = execute(conn, _COUNT, parameters).scalar_one()
     return count
 
 
-def late_heartbeats(conn: Connection, lease: timedelta) -> bool:
+def late_heartbeats(conn: Connection, *, lease: timedelta) -> bool:
     """Tell whether leases run out, and note that the caller knows."""
     parameters = {"lease": lease, "nobody": UUID(int=0)}
     return execute(conn, _IN_DOUBT, parameters).first() is not None

@@ -5,7 +5,7 @@ from datetime import UTC, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, Row, func, select, text
 
 from turnmill.domain.ids import SessionId
 from turnmill.store.capabilities import Vitals
@@ -99,12 +99,12 @@ def history(conn: Connection, session_id: SessionId) -> StoredHistory:
     return StoredHistory(found)
 
 
-def backlogs(conn: Connection) -> Sequence[Any]:
+def backlogs(conn: Connection) -> Sequence[Row[str, str, bool]]:
     """Return rows of (lane, provider, due) for what has a head waiting."""
     return execute(conn, _DUE).all()
 
 
-def longest_waits(conn: Connection) -> Sequence[Any]:
+def longest_waits(conn: Connection) -> Sequence[Row[str, timedelta]]:
     """Return rows of (lane, how long its first has been due)."""
     return execute(conn, _WAITS).all()
 

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from turnmill.domain.states import Lane
 from turnmill.store.postgres.looking import BACKLOGS, NOT_PAUSED
@@ -83,7 +84,7 @@ SELECT (SELECT before FROM mine), (SELECT count(*) FROM chosen), (SELECT count(*
 
 def due_by_user(
     conn: Connection, lane: Lane, *, after: str, served: Collection[str], users: int, heads: int
-) -> Sequence[Any]:
+) -> Sequence[Row[str, UUID]]:
     """Return rows of (user, turn id): the oldest due heads of the next users of a lane."""
     parameters = _next_users(lane, after=after, served=served, users=users)
     return execute(conn, _DUE_BY_USER, {**parameters, "heads": heads}).all()

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from turnmill.domain.states import BETWEEN_STEPS, TurnState
+from turnmill.store.records import ClaimKind
 
 #: What a turn is claimed for, by the state that it waited in; from any other one, to be sent.
-KIND: Mapping[TurnState, str] = MappingProxyType(
+_KIND: Mapping[TurnState, ClaimKind] = MappingProxyType(
     {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 )
 
@@ -14,11 +15,11 @@ KIND: Mapping[TurnState, str] = MappingProxyType(
 SPENDING = frozenset({TurnState.QUEUED, TurnState.RETRYING})
 
 
-def kind_of(state: TurnState, waits_for: str | None) -> str:
+def kind_of(state: TurnState, waits_for: str | None) -> ClaimKind:
     """Return what a turn is claimed for. One that has stopped between two steps goes on."""
     if state is TurnState.WAITING and waits_for in BETWEEN_STEPS:
         return "send"
-    return KIND.get(state, "send")
+    return _KIND.get(state, "send")
 
 
 def asked_of(found: Sequence[str | None] | None) -> tuple[str, str] | None:

@@ -23,10 +23,8 @@ from turnmill_worker.providers.streaming import Assembly, Told, answered
 Body = Callable[[], dict[str, Any]]
 #: A body as it is sent: whole, or in pieces where files go along.
 Sent = bytes | SentBody
-#: Sends what was encoded, as what is to stream or not.
-Send = Callable[[Sent, bool], Awaitable[RawAnswer]]
-#: Sends what was encoded to this path.
-_Post = Callable[[str, Sent, Request], Awaitable[RawAnswer]]
+#: Sends what was encoded.
+Send = Callable[[Sent], Awaitable[RawAnswer]]
 
 #: How a stream is asked for.
 _STREAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -54,28 +52,30 @@ class Asking:
 
     def at_once(self, path: str, body: Body, request: Request) -> Coroutine[Any, Any, RawAnswer]:
         """Ask for an answer as a whole."""
-        return self._asked(body, request, partial(_plainly, self._post, path, request))
+        return self._asked(body, request, partial(self._post, path, request))
 
     def begun(self, path: str, body: Body, request: Request) -> Coroutine[Any, Any, RawAnswer]:
         """Ask for what goes on in the background."""
-        return self._asked(body, request, partial(_plainly, self._begin, path, request))
+        return self._asked(body, request, partial(self._begin, path, request))
 
-    async def streamed(
+    def streamed(
         self, path: str, body: Body, request: Request, events: Assembly, told: Told
-    ) -> RawAnswer:
-        """Ask for a stream."""
+    ) -> Coroutine[Any, Any, RawAnswer]:
+        """Ask for a stream; a server that refuses to stream is asked for an answer as a whole."""
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         take = partial(answered, assembly=events, told=told)
-
-        async def send(sent: Sent, streams: bool) -> RawAnswer:
-            if streams:
-                return await self._vendor.stream(path, sent, take, within=within)
-            return await self._post(path, sent, request)
-
-        return await self._asked(body, request, send, also=_STREAMED[path])
+        stream = partial(self._vendor.stream, path, take=take, within=within)
+        whole = partial(self._post, path, request)
+        return self._asked(body, request, whole, stream=stream, also=_STREAMED[path])
 
     async def _asked(
-        self, body: Body, request: Request, send: Send, *, also: Mapping[str, Any] = _NOTHING
+        self,
+        body: Body,
+        request: Request,
+        send: Send,
+        *,
+        stream: Send | None = None,
+        also: Mapping[str, Any] = _NOTHING,
     ) -> RawAnswer:
         """Ask with all that is wanted, without what the server refuses of it: it is remembered.
 
@@ -92,7 +92,7 @@ class Asking:
             whole = encoded(body() | asked)
             let_go(request)
             sent = whole if request.files is None else await filled(whole, request)
-            asking = send(sent, "stream" in asked)
+            asking = (stream if stream is not None and "stream" in asked else send)(sent)
             del whole, sent
             answer = await asking
             name = _named_in(answer, asked)
@@ -103,12 +103,12 @@ class Asking:
             self._refused |= refused
         return answer
 
-    async def _begin(self, path: str, body: Sent, request: Request) -> RawAnswer:
+    async def _begin(self, path: str, request: Request, body: Sent) -> RawAnswer:
         """Begin what goes on though we hang up: a call that is closed waits for its id a little.
 
         Only by that can the work be found again, or stopped.
         """
-        posting = asyncio.ensure_future(self._post(path, body, request))
+        posting = asyncio.ensure_future(self._post(path, request, body))
         try:
             return await asyncio.shield(posting)
         except asyncio.CancelledError:
@@ -119,7 +119,7 @@ class Asking:
         finally:
             posting.cancel()
 
-    def _post(self, path: str, body: Sent, request: Request) -> Coroutine[Any, Any, RawAnswer]:
+    def _post(self, path: str, request: Request, body: Sent) -> Coroutine[Any, Any, RawAnswer]:
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         return self._vendor.call("POST", path, body, within=within)
 
@@ -183,9 +183,3 @@ def _cache_key_of(request: Request) -> Mapping[str, str]:
     if request.is_single or _CACHE_KEY in settings or prompt_cache_of(settings) == "off":
         return _NOTHING
     return {_CACHE_KEY: str(request.session_id)}
-
-
-def _plainly(
-    post: _Post, path: str, request: Request, sent: Sent, streams: bool
-) -> Awaitable[RawAnswer]:
-    return post(path, sent, request)
