@@ -1,17 +1,19 @@
 """What statements were compiled to, kept for all stores of a run.
 
 A store compiles each of its statements once, which takes milliseconds; tests open thousands of
-stores. What depends on the store's own keys and connections is made anew for each.
+stores. What depends on the store's own keys and connections is made anew for each. Where tables
+stand is put into a statement each time that it is run, table by table: here it is done once.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.compiler import IdentifierPreparer
 from sqlalchemy.util import LRUCache
 
 #: What a compiled statement makes of its dialect as it is used: there hang the keys of a store.
@@ -71,8 +73,29 @@ class _Shared:
         return vars(engine)["_compiled_cache"]
 
 
+def _placed_once() -> Callable[..., str]:
+    """Return what puts schemas into a statement, and remembers what came of it."""
+    place = IdentifierPreparer._render_schema_translates
+    placed: LRUCache[Any, str] = LRUCache(_MOST)
+
+    def placed_once(
+        preparer: IdentifierPreparer, statement: str, schemas: Mapping[str | None, str | None]
+    ) -> str:
+        of_all = (type(preparer), preparer.dialect.default_schema_name, *schemas.items())
+        if None in schemas:  # an application's own
+            return place(preparer, statement, schemas)
+        if (found := placed.get((statement, of_all))) is None:
+            found = placed[statement, of_all] = place(preparer, statement, schemas)
+        return found
+
+    return placed_once
+
+
 @contextmanager
 def compiled_once() -> Iterator[None]:
     """Let all engines that are made meanwhile share what they have compiled."""
-    with mock.patch.object(Engine, "_compiled_cache", _Shared(), create=True):
+    with (
+        mock.patch.object(Engine, "_compiled_cache", _Shared(), create=True),
+        mock.patch.object(IdentifierPreparer, "_render_schema_translates", _placed_once()),
+    ):
         yield

@@ -31,7 +31,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from tests.compiled import compiled_once
-from tests.copies import copying
+from tests.copies import copying, read_once
 from tests.databases import Databases
 from tests.guard import forbid_network
 from tests.in_memory import HOME, keep_files_in_memory
@@ -149,7 +149,8 @@ def _new_stores_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
     What the migrations do is for tests/migration, where each file is brought along.
     """
-    with pytest.MonkeyPatch.context() as patch, copying(tmp_path_factory.mktemp("new")) as copies:
+    folder = tmp_path_factory.mktemp("new")
+    with pytest.MonkeyPatch.context() as patch, read_once(), copying(folder) as copies:
         for name, copy in copies.items():
             patch.setattr(f"turnmill.store.schema.{name}", copy)
         yield

@@ -14,7 +14,7 @@ from turnmill.store.line.accept import accept
 from turnmill.store.line.claim import claim
 from turnmill.store.line.settle import settle
 from turnmill.store.nouns import sessions
-from turnmill.store.records import NewTurn, Settled, Settlement
+from turnmill.store.records import NewSession, NewTurn, Settled, Settlement
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill.verbs import intake, new_messages
@@ -22,17 +22,16 @@ from turnmill.verbs import intake, new_messages
 LEASE = timedelta(seconds=30)
 
 
-def start(
-    store: Database,
+def new_session(
     *,
     user_id: str = "ada",
     provider: str = "mock",
     model: str = "mock",
     key: str | None = None,
     **options: Any,
-) -> SessionId:
-    """Create a session."""
-    new = intake.new_session(
+) -> NewSession:
+    """Return a session that is to be created."""
+    return intake.new_session(
         user_id=user_id,
         provider=provider,
         model=model,
@@ -40,7 +39,11 @@ def start(
         max_text_bytes=1000,
         **options,
     )
-    return store.run(sessions.create, new).id
+
+
+def start(store: Database, **options: Any) -> SessionId:
+    """Create a session."""
+    return store.run(sessions.create, new_session(**options)).id
 
 
 def update_session(store: Database, session: SessionId, **options: Any) -> None:

@@ -1,6 +1,6 @@
 """Trials in tests: conversations that were had, turns that are asked again, and judges."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,8 +16,9 @@ from turnmill.settings import Settings
 from turnmill.store.analytics import judging
 from turnmill.store.analytics.judging import Step
 from turnmill.store.database import Database
-from turnmill.store.line.accept import accept
-from turnmill.store.records import Claim, Settlement
+from turnmill.store.line.accept_many import accept_many
+from turnmill.store.line.start_many import start_many
+from turnmill.store.records import Accepted, Claim, Settlement
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema.trial_tables import trial_lines
 from turnmill.store.trial_records import TrialRecord
@@ -56,13 +57,27 @@ def had(store: Database, *texts: str, reply: str | None = None, **options: Any) 
 
 def had_by_each(store: Database, users: Iterable[str], *texts: str, reply: str) -> None:
     """Have the same conversation with each of these users, all of them side by side."""
-    talking = [rows.start(store, user_id=user) for user in users]
-    for text in texts:
-        with store.begin() as conn:
-            sent = [accept(conn, session, rows.say(text)).turn_id for session in talking]
-        claims = steps.take(store, *sent)
-        assert len(claims) == len(sent)
-        steps.end_all(store, *(answered(claim, reply) for claim in claims))
+    first, *later = texts
+    sessions_of_each = had_at_once(store, dict.fromkeys(users, first), reply=reply)
+    for text in later:
+        said = [(session, rows.say(text)) for session in sessions_of_each]
+        _answered_at_once(store, store.run(accept_many, said), reply)
+
+
+def had_at_once(
+    store: Database, texts: Mapping[str, str], *, reply: str | None = None
+) -> list[SessionId]:
+    """Have a conversation with each of these users, all of them side by side."""
+    new = [(rows.new_session(user_id=user), rows.say(text)) for user, text in texts.items()]
+    _answered_at_once(store, store.run(start_many, new), reply)
+    return [session.id for session, _ in new]
+
+
+def _answered_at_once(store: Database, sent: Sequence[Accepted], reply: str | None) -> None:
+    claims = steps.take(store, *(one.turn_id for one in sent))
+    assert len(claims) == len(sent)
+    each = (answered(claim, reply or f"answer to {claim.text}") for claim in claims)
+    steps.end_all(store, *each)
 
 
 def said(store: Database, session: SessionId, text: str, *, reply: str | None = None) -> TurnId:
@@ -85,7 +100,7 @@ def asked(store: Database, reply: Reply = lambda claim: f"answer to {claim.text}
     """Make turns of what is to be asked, and have all of them answered; return their claims."""
     make_turns(store)
     seen: list[Claim] = []
-    while due := steps.take_due(store):
+    while due := steps.take_due(store, limit=100):
         seen += due
         steps.end_all(store, *(_asked_again(claim, reply(claim)) for claim in due))
         make_turns(store)

@@ -19,7 +19,7 @@ TODAY = datetime.now(UTC).date()
 
 
 class Place:
-    """A client of a store in memory, with a turn and a batch."""
+    """A client of a store in memory, with a turn, a batch and a reader of events."""
 
     def __init__(self, client: Client, folder: Path) -> None:
         self.client = client
@@ -29,6 +29,7 @@ class Place:
         self.jobs = folder / "jobs.jsonl"
         self.jobs.write_text(json.dumps({"user_id": "ada", "text": "Hello"}) + "\n")
         self.batch = client.batches.create(self.jobs)
+        client.events.add_reader("one")
 
 
 def _unknown(_: PaidCall) -> NewPrice:
@@ -84,10 +85,11 @@ CALLS: dict[tuple[str, str, str], Callable[[Place, Any], object]] = {
 }
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One for all of them: nothing happens to it where all are refused."""
     with Client(database_url="sqlite://") as client:
-        yield Place(client, tmp_path)
+        yield Place(client, tmp_path_factory.mktemp("place"))
 
 
 @pytest.mark.parametrize("odd", ["no", 0, None], ids=repr)
@@ -95,7 +97,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_an_option_that_is_neither_yes_nor_no_is_refused_by_name(
     place: Place, option: tuple[str, str, str], odd: Any
 ) -> None:
-    place.client.events.add_reader("one")
     with pytest.raises(InvalidInput, match=f"{option[2]} must be True or False"):
         CALLS[option](place, odd)
 

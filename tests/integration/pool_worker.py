@@ -49,7 +49,8 @@ class Sent:
 def emptied(broker_url: str) -> str:
     """Return the URL of a broker that holds nothing any more.
 
-    Where a worker was killed, what it had not acknowledged is given to whoever comes later.
+    A worker that a test has ended gave its tasks back, and whoever came next on the broker would
+    be given them: they fill his slots for a minute, and stay unacknowledged for as long.
     """
     with redis.Redis.from_url(broker_url) as client:
         client.flushall()

@@ -34,7 +34,8 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from turnmill.domain.bounds import EARLIEST, LATEST
 
-_SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+#: How SQLite keeps an instant, and how long that is.
+_SQLITE_FORMAT, _SQLITE_LENGTH = "%Y-%m-%d %H:%M:%S.%f", 26
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
@@ -77,7 +78,7 @@ class Timestamp(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Use text where there is no type with a time zone."""
-        kind = DateTime(timezone=True) if dialect.name == "postgresql" else String(26)
+        kind = DateTime(timezone=True) if dialect.name == "postgresql" else String(_SQLITE_LENGTH)
         return dialect.type_descriptor(kind)
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
@@ -107,6 +108,8 @@ def within_python(moment: datetime) -> datetime:
 
 def _of_sqlite(text: str) -> datetime:
     try:
+        if len(text) == _SQLITE_LENGTH:  # as it was written: read in a fraction of the time
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
         return datetime.strptime(text, _SQLITE_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         return LATEST  # it sorts after every instant that can be read
@@ -114,7 +117,7 @@ def _of_sqlite(text: str) -> datetime:
 
 def sqlite_text(moment: datetime) -> str:
     """Return `moment` as SQLite keeps it."""
-    return moment.astimezone(UTC).strftime(_SQLITE_FORMAT)
+    return moment.astimezone(UTC).isoformat(" ", "microseconds")[:_SQLITE_LENGTH]
 
 
 def sqlite_now(offset_seconds: float | None) -> str | None:

@@ -1,6 +1,7 @@
 """The same promises over every store: Postgres, a SQLite file, memory."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from typing import Any, cast
@@ -51,9 +52,10 @@ def _emptied(store: Database) -> bool:
                 each = (f"DELETE FROM turnmill.{table.name}" for table in metadata.sorted_tables)
                 execute(conn, _UNASKED + "; ".join(each))
             else:
+                driver = cast(sqlite3.Connection, conn.connection.driver_connection)
                 for table in reversed(metadata.sorted_tables):
-                    conn.exec_driver_sql(f"DELETE FROM {table.name}")
-    except TurnmillError:  # it was closed, or somebody holds a row
+                    driver.execute(f"DELETE FROM {table.name}")
+    except (TurnmillError, sqlite3.Error):  # it was closed, or somebody holds a row
         return False
     return True
 

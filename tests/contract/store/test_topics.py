@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from tests import rows
 from tests.keyed import encrypted, rows_as_they_lie
@@ -16,14 +16,13 @@ from turnmill.domain.ids import SessionId
 from turnmill.store.analytics import topics
 from turnmill.store.analytics.topics import Topic
 from turnmill.store.database import Database
-from turnmill.store.line.accept import accept
 from turnmill.store.line.redacting import redact_turns
+from turnmill.store.line.start_many import start_many
 from turnmill.store.nouns import sessions
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.topic_tables import session_topics, topic_runs
 from turnmill.store.schema.topic_tables import topics as topic_rows
 from turnmill.store.upkeep.content_retention import empty_content
-from turnmill.verbs import intake
 
 pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="not installed: sklearn")
 
@@ -40,18 +39,9 @@ def find_topics(store: Database, **options: int) -> dict[str, int]:
 
 def hold(store: Database, said: Sequence[Talk]) -> list[SessionId]:
     """Have these conversations, one message each, in one commit."""
-    return store.run(_held, said)
-
-
-def _held(conn: Connection, said: Sequence[Talk]) -> list[SessionId]:
-    ids = []
-    for talk in said:
-        new = intake.new_session(
-            user_id=talk.user, provider="mock", model="mock", key=None, max_text_bytes=1000
-        )
-        ids.append(sessions.create(conn, new).id)
-        accept(conn, ids[-1], rows.say(talk.text))
-    return ids
+    new = [(rows.new_session(user_id=talk.user), rows.say(talk.text)) for talk in said]
+    store.run(start_many, new)
+    return [session.id for session, _ in new]
 
 
 def shown(store: Database) -> list[Topic]:

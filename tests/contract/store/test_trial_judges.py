@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from tests.trying import OTHER, asked, had, lines_of, stepped, trials_of
+from tests.trying import OTHER, asked, had_at_once, lines_of, stepped, trials_of
 from turnmill.domain.analytics.judging import INSTRUCTIONS, JudgeVerdict, TrialState
 from turnmill.store.analytics import judging, model_judging
 from turnmill.store.analytics import verdicts as verdict_rows
@@ -48,8 +48,7 @@ def die(*_: object, **__: object) -> None:
 
 def begun(store: Database, *, judge: str, turns: int = 3, **options: Any) -> TrialRecord:
     """Return a trial whose turns were asked again."""
-    for n in range(turns):
-        had(store, f"text {n}", user_id=f"user-{n}")
+    had_at_once(store, {f"user-{n}": f"text {n}" for n in range(turns)})
     record = trials_of(store).start(OTHER, sample=50, judge=judge, **options)
     asked(store, lambda claim: f"another answer to {claim.text}")
     return record
