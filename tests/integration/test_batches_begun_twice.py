@@ -1,5 +1,6 @@
 """What a vendor has begun twice runs once for us, and is paid for as often as it ran."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -60,12 +61,17 @@ def booked_for_nobody(stage: Stage) -> int:
         return conn.scalar(select(func.coalesce(func.sum(spent_gone.c.calls), 0))) or 0
 
 
-async def booked_once(stage: Stage, batch: BatchId) -> None:
-    for _ in range(20):  # it is cancelled while its vendor has it in hand
+async def released_when_cancelled(stage: Stage) -> None:
+    """Let the vendor end what it has in hand, when it has been told to end the twin."""
+    for _ in range(20):
         await stage.polled(within=MOMENT)
         if stage.double.desk.paid:
             break
     released(stage)
+
+
+async def booked_once(stage: Stage, batch: BatchId) -> None:
+    await released_when_cancelled(stage)
     await stage.polled()
     assert states(stage.database, batch) == {"succeeded": LINES}
     assert sum(stage.double.desk.paid.values()) == LINES + RAN
@@ -99,3 +105,34 @@ async def test_a_worker_that_is_killed_before_it_cancels_a_twin_leaves_that_to_t
         open_ones = batch_shards.c.due_at.is_not(None)
         conn.execute(update(batch_shards).where(open_ones).values(due_at=func.now()))
     await booked_once(stage, batch)
+
+
+async def test_what_a_twin_has_run_of_lines_that_nobody_wants_any_more_is_booked_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(stage, 1000)
+    batch = stage.submit(LINES, settings=SETTINGS)
+    begin = OpenAIBatches.begin
+
+    def give_up_some() -> None:
+        with Client(database_url=stage.url) as client:
+            first, second = [*client.turns.list(batch=client.batches.get(batch))][-2:]
+            first.cancel()
+            second.cancel()
+            client.users.erase("user-2")
+
+    async def begun(self: OpenAIBatches, mark: str, **said: Any) -> Any:
+        try:
+            return await begin(self, mark, **said)
+        finally:  # before anybody has seen that there are two
+            await asyncio.to_thread(give_up_some)
+
+    monkeypatch.setattr(OpenAIBatches, "begin", begun)
+    await released_when_cancelled(stage)
+    await stage.polled()
+    assert states(stage.database, batch) == {"succeeded": LINES - 3, "cancelled": 2}
+    cost, calls = spent(stage.database, batch)
+    assert calls == LINES - 1
+    assert sum(stage.double.desk.paid.values()) == LINES + RAN
+    assert budget(stage).spent_usd == cost / calls * (LINES + RAN)
+    assert left_over(stage.database) == NOTHING

@@ -48,6 +48,8 @@ class LineProblem(NamedTuple):
 
 #: Of a shard that its vendor did not delete, however often it was asked.
 NOT_DELETED = "not_deleted"
+#: The status of one whose results have not come: its lines have gone on, and it is still asked.
+UNREAD = "unread"
 #: Of one that its vendor has begun beside another one of the same lines.
 BEGUN_TWICE = "begun_twice"
 

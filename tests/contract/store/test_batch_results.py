@@ -79,6 +79,19 @@ def test_results_are_a_csv_where_that_is_said(
     assert [one["error_code"] for one in found] == ["", "broken", ""]
 
 
+def test_what_was_said_stands_in_a_csv_as_it_was_said(
+    store: Database, batches: Batches, tmp_path: Path
+) -> None:
+    said = ["=cmd|' /C calc'!A0", "- one", "+1", "@here"]
+    path = tmp_path / "jobs.jsonl"
+    lines = [{"custom_id": one, "user_id": "ada", "text": one} for one in said]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "out.csv"
+    assert batches.create(path).results(out) == len(said)
+    with out.open(newline="") as file:  # programs read it: no sign is added for spreadsheets
+        assert [one["custom_id"] for one in csv.DictReader(file)] == said
+
+
 def test_results_in_openais_shape_are_those_of_lines_that_ended(
     store: Database, batches: Batches, tmp_path: Path
 ) -> None:

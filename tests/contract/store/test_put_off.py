@@ -1,6 +1,10 @@
 """A turn that is put off is given back as it was, and says what it waits for."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
 import pytest
+from sqlalchemy import update
 
 from tests import steps
 from tests.steps import one_claimed, settled
@@ -8,6 +12,7 @@ from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 from turnmill.store.nouns import turns
 from turnmill.store.records import Claim, Settled
+from turnmill.store.schema import tables
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -55,6 +60,44 @@ def test_a_question_that_is_put_off_stays_one(store: Database) -> None:
     put_off(store, asked, TurnState.WAITING)
     again = steps.take_one(store, claim.turn_id)
     assert (again.kind, again.n, again.attempt) == ("resume", asked.n, 1)
+
+
+def _cancelled(store: Database, claim: Claim) -> None:
+    put_off(store, claim)
+    steps.cancel(store, claim.turn_id)
+
+
+def _cancelled_as_it_was_put_off(store: Database, claim: Claim) -> None:
+    steps.cancel(store, claim.turn_id)
+    put_off(store, claim)
+
+
+def _expired(store: Database, claim: Claim) -> None:
+    put_off(store, claim)
+    ago = datetime.now(UTC) - timedelta(days=1)
+    with store.begin() as conn:
+        conn.execute(update(tables.turns).values(expires_at=ago))
+    steps.expire(store)
+
+
+def _lost_and_cancelled(store: Database, claim: Claim) -> None:
+    put_off(store, claim)
+    steps.take_one(store, claim.turn_id)
+    steps.cancel(store, claim.turn_id)
+    steps.lose(store, claim.turn_id)
+
+
+@pytest.mark.parametrize(
+    "end", [_cancelled, _cancelled_as_it_was_put_off, _expired, _lost_and_cancelled]
+)
+def test_a_turn_that_has_ended_waits_for_nothing(
+    store: Database, end: Callable[[Database, Claim], None]
+) -> None:
+    claim = one_claimed(store)
+    end(store, claim)
+    turn = steps.turn(store, claim.turn_id)
+    assert turn.state in {TurnState.CANCELLED, TurnState.EXPIRED}
+    assert turn.waits_for is None
 
 
 def test_a_turn_that_was_put_off_is_cancelled_like_any_other(store: Database) -> None:

@@ -35,6 +35,16 @@ class Pace:
         return self.poll * 60
 
     @property
+    def untold(self) -> timedelta:
+        """How long a batch is asked again that has ended, and says of no line what came of it."""
+        return self.poll * 10
+
+    @property
+    def late(self) -> timedelta:
+        """How long after its end results are looked for that nobody waits for any more."""
+        return self.poll * 60 * 24
+
+    @property
     def unseen(self) -> timedelta:
         """How long a batch may exist before its vendor lists it."""
         return min(self.poll, timedelta(minutes=1))

@@ -96,13 +96,18 @@ class Taking:
             await asyncio.to_thread(self._book_late, paid, shard)
         return settled
 
-    async def left(self, batch: Native, shard: Shard, error: ProviderError) -> int:
-        """Settle all that a shard has no results of; return how many turns that were."""
+    async def left(
+        self, batch: Native, shard: Shard, error: ProviderError, *, may_come: bool = False
+    ) -> int:
+        """Settle all that a shard has no results of; return how many turns that were.
+
+        Results that `may_come` are written down with them: what such lines have cost is booked.
+        """
 
         def of(claim: Claim) -> Verdict:
             return self._judged(claim, error, batch)
 
-        return await asyncio.to_thread(self._all_left, of, batch, shard)
+        return await asyncio.to_thread(self._all_left, of, batch, shard, may_come=may_come)
 
     async def refused(self, batch: Native, shard: Shard, codes: Mapping[int, str]) -> int:
         """Fail the lines of a shard that its vendor finds wrong, by their numbers; the others stay.
@@ -153,23 +158,35 @@ class Taking:
         with self._database.single() as conn:
             return batching.left_in(conn, batch.id, shard=str(shard.id), limit=shard.lines + 1)
 
-    def _all_left(self, of: Callable[[Claim], Verdict], batch: Native, shard: Shard | None) -> int:
+    def _all_left(
+        self,
+        of: Callable[[Claim], Verdict],
+        batch: Native,
+        shard: Shard | None,
+        *,
+        may_come: bool = False,
+    ) -> int:
         settled = 0
         while True:
             name = "" if shard is None else str(shard.id)
             with self._database.single() as conn:
                 ids = batching.left_in(conn, batch.id, shard=name, limit=_GROUP)
-            done = self._settle(ids, of, shard) if ids else 0
+            done = self._settle(ids, of, shard, may_come=may_come) if ids else 0
             settled += done
             if not done:
                 return settled
 
     def _settle(
-        self, turn_ids: Sequence[TurnId], of: Callable[[Claim], Verdict], shard: Shard | None
+        self,
+        turn_ids: Sequence[TurnId],
+        of: Callable[[Claim], Verdict],
+        shard: Shard | None,
+        *,
+        may_come: bool = False,
     ) -> int:
         """Settle those of the turns that are in the shard (None: in none); the others are not."""
         try:
-            return self._settled(turn_ids, of, shard)
+            return self._settled(turn_ids, of, shard, may_come=may_come)
         except Unstorable:
             if len(turn_ids) == 1:
                 return self._settled_without_words(turn_ids, of, shard)
@@ -213,6 +230,7 @@ class Taking:
         shard: Shard | None,
         *,
         withholds: bool = False,
+        may_come: bool = False,
     ) -> int:
         def judge(claim: Claim) -> Settlement:
             found = of(claim)
@@ -221,7 +239,13 @@ class Taking:
             return self._settlement(claim, found)
 
         return self._database.run(
-            settle_out_of, shard, turn_ids, judge, owner=self._owner, tags=self._tags
+            settle_out_of,
+            shard,
+            turn_ids,
+            judge,
+            owner=self._owner,
+            tags=self._tags,
+            may_come=may_come,
         )
 
     def _settlement(

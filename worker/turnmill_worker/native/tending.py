@@ -10,31 +10,26 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from turnmill.domain.batches import NOT_DELETED, BatchState, ShardState
+from turnmill.domain.batches import NOT_DELETED, UNREAD, BatchState, ShardState
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected, StoreError
 from turnmill.store.database import Database
 from turnmill.store.nouns.shards import REFUSED_FOR_WINDOW, Native, Shard
 from turnmill.store.types import db_now
-from turnmill_worker.native.ahead import Ahead
 from turnmill_worker.native.doors import Doors, Shut
 from turnmill_worker.native.making import Making
 from turnmill_worker.native.pace import Pace
+from turnmill_worker.native.reading import GONE, Reading, is_missing
 from turnmill_worker.native.reserving import Reserving, ShardLines
 from turnmill_worker.native.saying import Saying
 from turnmill_worker.native.shard_rows import Outrun, ShardRows
 from turnmill_worker.native.taking import Taking
-from turnmill_worker.providers.batch_lines import UNREADABLE
-from turnmill_worker.providers.batch_port import UNSUPPORTED, Answered, Batches, Line, VendorBatch
+from turnmill_worker.providers.batch_port import UNSUPPORTED, Batches, Line, VendorBatch
 
 logger = logging.getLogger("turnmill.native")
 
 _MOST_TRIES = 20
 #: The vendor knows of nothing that costs.
 _UNBEGUN = frozenset({ShardState.READY, ShardState.STORED})
-#: Codes of what a vendor does not have.
-_GONE = frozenset({"http_404", "http_410", "not_found", "not_found_error"})
-#: Of results that are not there, or not whole: the vendor may still be writing them.
-_CUT = "batch_results_cut"
 
 
 class _Refusal(Exception):
@@ -47,10 +42,6 @@ class _Refusal(Exception):
 
 class _Unasked(Exception):
     """There is no money for any line of a shard: it is gone, and its vendor was asked nothing."""
-
-
-class _Seen(Exception):
-    """Enough of the results was read."""
 
 
 class Tending:
@@ -73,6 +64,7 @@ class Tending:
         self._making = making
         self._taking = taking
         self._reserving = reserving
+        self._reading = Reading(self._rows, taking, pace)
         self._pace = pace
         #: of shards that were made here, until they are sent
         self.asked: dict[UUID, ShardLines] = {}
@@ -199,7 +191,7 @@ class Tending:
         else:
             candidates = [one for one in found if one.total in (None, shard.lines)]
             for one in candidates:
-                if one.is_over and await self._is_ours(shard, batches, one):
+                if one.is_over and await self._reading.is_of(shard, batches, one):
                     return await self._begun(shard, one)
             if any(not one.is_over for one in candidates):
                 # It may be ours: its results say so, and nothing is sent until they are there.
@@ -219,7 +211,7 @@ class Tending:
         try:
             found = await batches.look(shard.ref)
         except Rejected as error:
-            if error.error_code not in _GONE:
+            if error.error_code not in GONE:
                 raise
             # It may run on, and be paid for: not seen yet, or not with this key. Or it was deleted.
             shard = await self._noted(shard, status="gone", **ended)
@@ -238,25 +230,29 @@ class Tending:
     async def _take(
         self, shard: Shard, batches: Batches, batch: Native, found: VendorBatch
     ) -> Shard | None:
-        had: set[str] = set()
-
-        async def take(some: Sequence[Answered]) -> None:
-            had.update(one.custom_id for one in some)
-            await self._taking.answered(batch, shard, some)
-
+        is_wanted = not (batch.is_over or shard.is_twin)
         try:
-            async with Ahead(take) as ahead:
-                await batches.read(found, ahead.take)
-            if len(had) < found.least_results:
-                raise NotSent(_CUT)
+            await self._reading.take(batch, shard, batches, found)
         except (NotSent, Rejected) as error:
             # What was taken stays; what is missing would be paid twice if it were asked again now.
-            is_lost = error.error_code in _GONE | UNREADABLE | {_CUT}
-            if not is_lost or shard.ended_ago < self._pace.unread:
+            if not is_missing(error) or shard.ended_ago < self._reading.patience(
+                found, is_wanted=is_wanted
+            ):
                 raise
-        word = found.status if found.is_cut_short else "line_missing"
-        await self._taking.left(batch, shard, NotSent(f"batch_{word}"))
+            await self._give_up(shard, batch, found)
+            return await self._note(
+                shard, due_in=self._pace.unread, state=ShardState.TAKEN, status=UNREAD, tries=0
+            )
+        await self._taking.left(batch, shard, _unrun(found))
         return await self._noted(shard, state=ShardState.TAKEN, tries=0)
+
+    async def _give_up(self, shard: Shard, batch: Native, found: VendorBatch) -> None:
+        """Let lines go on of which nothing was told; what comes of them after all is paid for."""
+        logger.warning(
+            "results of a shard have not come: what is left of its lines goes on",
+            extra={"action": "results_given_up", "shard": str(shard.id)},
+        )
+        await self._taking.left(batch, shard, _unrun(found), may_come=True)
 
     async def _failed_whole(self, shard: Shard, batch: Native, found: VendorBatch) -> Shard | None:
         """See to a shard of which nothing was run: the vendor says why."""
@@ -286,6 +282,14 @@ class Tending:
 
     async def _clear(self, shard: Shard) -> Shard | None:
         """Delete what the vendor keeps; after many tries in vain it is left to its own time."""
+        if shard.status == UNREAD:
+            batches = self._saying.batches_of(shard.provider)
+            batch = await asyncio.to_thread(self._rows.batch, shard)
+            found = await self._reading.late(batch, shard, batches)
+            if found is None:
+                return await self._note(shard, due_in=self._pace.unread, tries=0)
+            told = {"status": found.status, "outputs": list(found.outputs)}
+            shard = await self._noted(shard, **told, tries=0)
         if shard.tries < _MOST_TRIES and (shard.stored or shard.ref or shard.outputs):
             batches = self._saying.batches_of(shard.provider)
             kept = VendorBatch(
@@ -297,22 +301,6 @@ class Tending:
             await batches.clear(kept if shard.ref else None, stored=stored)
         left = {"error_code": NOT_DELETED} if shard.tries >= _MOST_TRIES else {}
         return await self._note(shard, due_in=None, state=ShardState.DONE, **left)
-
-    async def _is_ours(self, shard: Shard, batches: Batches, one: VendorBatch) -> bool:
-        """Tell whether the results of a batch are those of this shard."""
-        mine = False
-
-        async def take(some: Sequence[Answered]) -> None:
-            nonlocal mine
-            ids = [answered.custom_id for answered in some]
-            mine = await asyncio.to_thread(self._rows.holds_any, shard, ids)
-            raise _Seen
-
-        with suppress(_Seen):
-            await batches.read(one, take)
-            if one.results:
-                raise NotSent(_CUT)  # whose they are, nobody can tell yet
-        return mine
 
     async def _begun(self, shard: Shard, begun: VendorBatch) -> Shard | None:
         """Note the vendor's name of it. It is looked at at once: some fail while they begin."""
@@ -393,6 +381,10 @@ class Tending:
             ShardState.BEGUN: _look,
         }
     )
+
+
+def _unrun(found: VendorBatch) -> NotSent:
+    return NotSent(f"batch_{found.status if found.is_cut_short else 'line_missing'}")
 
 
 def _name_of(shard: Shard) -> str:

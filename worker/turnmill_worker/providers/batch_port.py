@@ -60,10 +60,12 @@ class VendorBatch:
         """Tell whether it has ended before all of its lines were run."""
         return self.status in _CUT_SHORT
 
-    @property
-    def least_results(self) -> int:
-        """Return how many lines came to something: of one that was run to its end, not none."""
-        return self.results or int(not self.is_cut_short)
+    def are_all(self, results: int, *, lines: int) -> bool:
+        """Tell whether so many results are all there are, of a batch of so many lines.
+
+        One that counts none may not have counted yet, however it has ended: each line has one then.
+        """
+        return results >= (self.results or lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,11 @@ from turnmill.store.rules.charging import Booking, book, is_beyond_share
 from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.named_turns import still_in
-from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.store.types import db_asof_after
 
+#: The fence of what a batch holds for its lines: no claim has it.
+OF_BATCH = 0
 _NOTHING = Decimal(0)
 _A_WHILE = timedelta(minutes=10)
 
@@ -73,7 +75,7 @@ def charge_orphans(conn: Connection, *, limit: int = 500) -> int:
         select(charges).where(old, ~select(turns.c.id).where(runs).exists()).limit(limit)
     ).all()
     book(conn, [_moved(conn, row, None) for row in rows])
-    return len(rows) or _give_back_orphans(conn)
+    return len(rows) or _give_back_of_batches(conn, limit=limit) or _give_back_orphans(conn)
 
 
 def _is_of_claim() -> ColumnElement[bool]:
@@ -82,6 +84,22 @@ def _is_of_claim() -> ColumnElement[bool]:
     See `batch_reserving`, and `give_back`.
     """
     return charges.c.fence > 0
+
+
+def _give_back_of_batches(conn: Connection, *, limit: int) -> int:
+    """Give back what is held for lines of batches that are over, or gone; return of how many.
+
+    There is none, unless code of before has left it: of lines that went with their users.
+    """
+    goes_on = and_(batches.c.id == charges.c.turn_id, batches.c.ended_at.is_(None))
+    left = select(charges).where(
+        charges.c.reserved_usd > 0,
+        charges.c.fence == OF_BATCH,
+        ~select(batches.c.id).where(goes_on).exists(),
+    )
+    rows = conn.execute(left.limit(limit)).all()
+    book(conn, [_moved(conn, row, _NOTHING) for row in rows])
+    return len(rows)
 
 
 def _give_back_orphans(conn: Connection) -> int:

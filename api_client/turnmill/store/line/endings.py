@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, update
+from sqlalchemy import ColumnElement, Connection, case, null, update
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FINAL, EventKind, TurnState
+from turnmill.domain.states import FINAL, FOR_BATCH, EventKind, TurnState
 from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_work
 from turnmill.store.line.head import lengthen_lines, lock_turns, note_failures, shorten_lines
@@ -45,7 +45,7 @@ def move_turns(
     caller's transaction holds the locks of their sessions.
     """
     lock_turns(conn, *which)
-    statement = update(turns).where(*which).values(**values)
+    statement = update(turns).where(*which).values(**values, **_waits_no_more(values["state"]))
     names = ("id", "session_id", "seq", "state", "step", "batch_id")
     rows = conn.execute(statement.returning(*(turns.c[name] for name in names))).all()
     final = sorted((row for row in rows if row.state in FINAL), key=lambda row: row.seq)
@@ -72,6 +72,24 @@ def move_turns(
 
         count_ended(conn, batched)
     return [TurnId(row.id) for row in rows], Moved(len(rows), shorten_lines(conn, counts))
+
+
+def _waits_no_more(state: Any) -> dict[str, Any]:
+    """Return what a turn that becomes final stops saying: what it has waited for, and until when.
+
+    Where it stood at a vendor stays: what is answered there is paid for.
+    """
+    in_batch = turns.c.waits_for == FOR_BATCH  # of which none is due
+    ended = {
+        "waits_for": null(),
+        "parked_until": null(),
+        "available_at": case((in_batch, db_now()), else_=turns.c.available_at),
+    }
+    if isinstance(state, TurnState):
+        return ended if state in FINAL else {}
+    is_final = state.in_(FINAL)
+    unsaid = ("waits_for", "parked_until")
+    return {name: case((~is_final, turns.c[name])) for name in unsaid}
 
 
 def queue_again(conn: Connection, *which: ColumnElement[bool]) -> Moved:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 
-from turnmill.domain.batches import ShardState
+from turnmill.domain.batches import UNREAD, ShardState
 from turnmill.domain.budgets import Period, Scope, tag_said
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import UNFINISHED
@@ -193,7 +193,7 @@ def _lines(conn: Connection, mine: ColumnElement[bool]) -> list[dict[str, Any]]:
             batch_shards,
             and_(s.batch_id == turns.c.batch_id, cast(s.id, Text) == turns.c.native_ref),
         )
-        .where(mine, turns.c.native_ref != "", s.state.not_in(_OVER))
+        .where(mine, turns.c.native_ref != "", or_(s.state.not_in(_OVER), s.status == UNREAD))
     )
     return [_line(conn, dict(row)) for row in rows.mappings().all()]
 

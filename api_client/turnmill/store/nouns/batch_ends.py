@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
 from turnmill.domain.batches import BatchState
 from turnmill.domain.ids import BatchId
 from turnmill.domain.states import EventKind
+from turnmill.store.nouns import batch_reserving
 from turnmill.store.nouns.batch_counts import counts, is_open
 from turnmill.store.rules.happenings import NOBODY
 from turnmill.store.rules.tallies import recount
@@ -40,6 +41,7 @@ def end_if_over(conn: Connection, batch_id: BatchId) -> BatchState | None:
     found = counts(conn, batch_id)
     if found.staged:
         return None
+    batch_reserving.release(conn, batch_id, None)  # of lines that went with their users
     if found.total is not None and found.accepted + found.gone != found.total:
         recount(conn, batch_id)
         found = counts(conn, batch_id)

@@ -14,7 +14,9 @@ or, of a trial, which stored turn is asked again:
 """
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, and_, case, func, select, update
 
@@ -78,7 +80,7 @@ def feed(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE, window: i
             batch_reserving.release(conn, batch.id, None)
             _note_fed(conn, batch, batch.last_line)
         return Fed(0, [], more=False)
-    held = batch_reserving.held_for(conn, batch.id, [row.line for row in lines])
+    held = _held_for(conn, batch, lines)
     accepted = _make(conn, batch, lines)
     batch_reserving.release(conn, batch.id, held)
     _note_fed(conn, batch, lines[-1].line)
@@ -101,8 +103,7 @@ def drop_next(conn: Connection, batch_id: BatchId, *, error_code: str) -> bool:
     lines = _next(conn, batch, limit=1)
     if not lines:
         return False
-    held = batch_reserving.held_for(conn, batch.id, [lines[0].line])
-    batch_reserving.release(conn, batch.id, held)
+    batch_reserving.release(conn, batch.id, _held_for(conn, batch, lines))
     _drop(conn, batch, [lines[0].line], error_code)
     _note_fed(conn, batch, lines[0].line)
     return True
@@ -119,12 +120,24 @@ def park_next(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE) -> i
         return 0
     batch = record_of(row, opens=False)
     lines = _next(conn, batch, limit=limit)
-    numbers = [row.line for row in lines]
-    held = batch_reserving.held_for(conn, batch.id, numbers) if lines else None
+    held = _held_for(conn, batch, lines)
     park(conn, [one.turn_id for one in _make(conn, batch, lines)])
     batch_reserving.release(conn, batch.id, held)
     _note_fed(conn, batch, lines[-1].line if lines else batch.last_line)
     return len(lines)
+
+
+def _held_for(
+    conn: Connection, batch: BatchRecord, lines: Sequence[Any]
+) -> dict[UUID, Decimal] | None:
+    """Return what each budget holds for these lines; None: all, since no line is left behind them.
+
+    It may be for more than they are: of lines that went with their users.
+    """
+    numbers = [row.line for row in lines]
+    if not numbers or numbers[-1] >= batch.last_line:
+        return None
+    return batch_reserving.held_for(conn, batch.id, numbers)
 
 
 def _room(conn: Connection, batch: BatchRecord, *, window: int) -> int:

@@ -16,12 +16,11 @@ from turnmill.domain.batches import LineState
 from turnmill.domain.budgets import OnExceeded, Period, Scope
 from turnmill.domain.errors import BudgetExceeded
 from turnmill.domain.ids import BatchId
+from turnmill.store.line.charges import OF_BATCH
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.types import db_now
 
-#: No claim has it.
-_OF_BATCH = 0
 _NOTHING = Decimal(0)
 
 
@@ -66,7 +65,7 @@ def reserve(conn: Connection, batch_id: BatchId) -> None:
         conn.execute(
             insert(charges).values(
                 turn_id=batch_id,
-                fence=_OF_BATCH,
+                fence=OF_BATCH,
                 budget_id=budget.id,
                 period=budget.n,
                 reserved_usd=amount,
@@ -110,7 +109,7 @@ def release(conn: Connection, batch_id: BatchId, held: Mapping[UUID, Decimal] | 
 
 def _held(batch_id: BatchId) -> ColumnElement[bool]:
     c = charges.c
-    return and_(c.turn_id == batch_id, c.fence == _OF_BATCH, c.reserved_usd > 0)
+    return and_(c.turn_id == batch_id, c.fence == OF_BATCH, c.reserved_usd > 0)
 
 
 def _sum(conn: Connection, batch_id: BatchId, budget: Any, which: ColumnElement[bool]) -> Decimal:

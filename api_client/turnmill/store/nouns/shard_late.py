@@ -5,21 +5,25 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, insert, literal, or_, select
 
 from turnmill.domain.budgets import Scope, tag_said
 from turnmill.domain.ids import TurnId
+from turnmill.new_ids import new_id
 from turnmill.store.budget_records import Holder
 from turnmill.store.codec import object_of
 from turnmill.store.line.charges import charge_line, lock_money
 from turnmill.store.line.copies import is_of_trial
+from turnmill.store.line.going import Under
 from turnmill.store.line.late import charge_freely, write_used
 from turnmill.store.nouns.shards import Shard
 from turnmill.store.postgres import batching
 from turnmill.store.records import Claim, Settlement
-from turnmill.store.rules.figures import mark_slots
+from turnmill.store.rules.endings import in_chunks
+from turnmill.store.rules.figures import kept_tag, mark_slots, tag_of
 from turnmill.store.rules.tallies import count_ended, count_no_more
 from turnmill.store.schema.budget_tables import budgets
+from turnmill.store.schema.rollup_tables import calls_gone
 from turnmill.store.schema.tables import sessions, turns
 
 #: Returns what a call of a turn has used, and cost.
@@ -59,6 +63,38 @@ def book_late(
             charge_freely(conn, claim.turn_id, claim.fence, of_turn, settlement.cost_usd)
     count_ended(conn, mine)
     return len(mine)
+
+
+def note_lines(
+    conn: Connection,
+    turn_ids: Sequence[TurnId],
+    shard: Shard,
+    *,
+    tags: Sequence[str],
+    twin: tuple[UUID, int] | None = None,
+) -> None:
+    """Write down that lines of a shard may be answered, and that no turn will know of it.
+
+    Of its `twin`, by its id and number, where that one may answer them. See `book_lines`.
+    """
+    shard_id, n = twin or (shard.id, shard.n)
+    tag = tag_of(kept_tag(conn)).label("tag")
+    for some in in_chunks(turn_ids):
+        bounds = budgets_of(conn, some, tags)
+        rows = conn.execute(
+            select(
+                literal(Under.LINE.value).label("kind"),
+                turns.c.id.label("turn_id"),
+                literal(-n).label("fence"),  # of no claim, and of no other shard of the batch
+                *(turns.c.lane, turns.c.batch_id, tag),
+            ).where(turns.c.id.in_(some))
+        )
+        of_all = {"shard_id": shard_id, "provider": shard.provider, "model": shard.model}
+        lines = [
+            dict(row) | of_all | {"id": new_id(), "budget_ids": [*map(str, bounds[row["turn_id"]])]}
+            for row in rows.mappings()
+        ]
+        conn.execute(insert(calls_gone), lines)
 
 
 def budgets_of(

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FOR_BATCH
 from turnmill.store.line.settle import settle
+from turnmill.store.nouns.shard_late import note_lines
 from turnmill.store.nouns.shards import Shard
 from turnmill.store.postgres import batching, charging
 from turnmill.store.records import Claim, Locked, Settlement
@@ -27,10 +28,12 @@ def settle_out_of(
     *,
     owner: str,
     tags: Sequence[str],
+    may_come: bool = False,
 ) -> int:
     """Settle those of the turns that are in the shard (None: parked, and in none); return how many.
 
     Who comes second finds none of them there. What is to wait for another shard is parked again.
+    Where results of them `may_come` after all, that is written down: what they cost is paid for.
     """
     claims = batching.take(
         conn,
@@ -42,6 +45,8 @@ def settle_out_of(
     )
     if not claims:
         return 0
+    if may_come and shard is not None:
+        note_lines(conn, [one.turn_id for one in claims], shard, tags=tags)
     settlements = [judge(claim) for claim in claims]
     if paid := [one for one in claims if one.budgeted]:
         charging.bring(conn, paid, shard=None if shard is None else shard.id, tags=tags)

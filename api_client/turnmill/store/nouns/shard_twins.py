@@ -7,16 +7,15 @@ what each of its lines has cost is booked as that of a line whose turn is gone.
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, literal, select
+from sqlalchemy import Connection, func, insert, select
 
 from turnmill.domain.batches import BEGUN_TWICE, ShardState
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import FINAL
 from turnmill.new_ids import new_id
-from turnmill.store.line.going import Under
-from turnmill.store.nouns.shard_late import budgets_of
+from turnmill.store.nouns.shard_late import note_lines
 from turnmill.store.nouns.shards import Shard
 from turnmill.store.postgres import batching
-from turnmill.store.rules.endings import in_chunks
-from turnmill.store.rules.figures import kept_tag, tag_of
 from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.rollup_tables import calls_gone
 from turnmill.store.schema.tables import turns
@@ -28,24 +27,24 @@ def note_twin(conn: Connection, shard: Shard, ref: str, *, tags: Sequence[str]) 
 
     The caller's transaction holds the shard: nobody else finds it meanwhile, nor later, by its ref.
     """
-    twin, n = _note_shard(conn, shard, ref)
+    twin = _note_shard(conn, shard, ref)
     ids = batching.left_in(conn, shard.batch_id, shard=str(shard.id), limit=shard.lines + 1)
-    tag = tag_of(kept_tag(conn)).label("tag")
-    for some in in_chunks(ids):
-        bounds = budgets_of(conn, some, tags)
-        rows = conn.execute(
-            select(
-                literal(Under.LINE.value).label("kind"),
-                turns.c.id.label("turn_id"),
-                literal(-n).label("fence"),  # of no claim, and of no other shard of the batch
-                *(turns.c.lane, turns.c.batch_id, tag),
-            ).where(turns.c.id.in_(some))
-        )
-        of_all = {"shard_id": twin, "provider": shard.provider, "model": shard.model}
-        lines = [
-            dict(row) | of_all | {"id": new_id(), "budget_ids": [*map(str, bounds[row["turn_id"]])]}
-            for row in rows.mappings()
-        ]
+    note_lines(conn, [*ids, *_ended_in(conn, shard)], shard, tags=tags, twin=twin)
+    _note_gone(conn, shard, twin)
+
+
+def _ended_in(conn: Connection, shard: Shard) -> Sequence[TurnId]:
+    """Return its turns that were cancelled, or expired, meanwhile: their lines are there, too."""
+    mine = (turns.c.batch_id == shard.batch_id, turns.c.native_ref == str(shard.id))
+    query = select(turns.c.id).where(*mine, turns.c.state.in_(FINAL))
+    return [TurnId(one) for one in conn.scalars(query)]
+
+
+def _note_gone(conn: Connection, shard: Shard, twin: tuple[UUID, int]) -> None:
+    """Write down once more what is written of lines of the shard whose turns are gone."""
+    rows = conn.execute(select(calls_gone).where(calls_gone.c.shard_id == shard.id)).mappings()
+    more = {"shard_id": twin[0], "fence": -twin[1]}
+    if lines := [dict(row) | more | {"id": new_id()} for row in rows]:
         conn.execute(insert(calls_gone), lines)
 
 

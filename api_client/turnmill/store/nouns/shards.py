@@ -310,12 +310,14 @@ def known_refs(conn: Connection, refs: Collection[str]) -> set[str]:
 
 
 def holds_any(conn: Connection, shard: Shard, custom_ids: Collection[str]) -> bool:
-    """Tell whether one of these, as a vendor names them, is a turn of the shard, or was one."""
+    """Tell whether one of these, as a vendor names them, is a turn of the shard, or was one.
+
+    Whatever has become of it since: one that was cancelled there is one.
+    """
     ids = [found for one in custom_ids if (found := as_uuid(one)) is not None]
     mine = select(turns.c.id).where(
         turns.c.id.in_(ids),
         turns.c.batch_id == shard.batch_id,
-        *_WAITS,
         turns.c.native_ref == str(shard.id),
     )
     if conn.execute(mine.limit(1)).first() is not None:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     and_,
     case,
     func,
+    not_,
     null,
     or_,
 )
@@ -199,7 +200,7 @@ OF_TURN: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "attempt": lambda t, v: t.attempt - _one_if(_costs_none(t, v)),
         # What was put off was no claim in vain, of which there may only be so many.
         "put_off": lambda t, v: t.put_off + _one_if(v.waits_for.is_not(None)),
-        "waits_for": lambda t, v: v.waits_for,
+        "waits_for": lambda t, v: case((not_(t.cancel_requested), v.waits_for)),
         "available_at": lambda t, v: db_after(v.delay),
         "lease_owner": lambda t, v: null(),
         "lease_until": lambda t, v: null(),
