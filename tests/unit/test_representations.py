@@ -33,7 +33,17 @@ SHOWN = frozenset(
         *("transaction",),  # a number that Postgres gives
         *("before", "after", "tables_from", "search_path", "promise", "broken", "task", "default"),
         *("check", "what", "fix", "words", "hint", "accident", "obstacles", "columns", "numbers"),
-        *("spare", "session", "asyncio_task", "reads", "reader", "observers", "host", "noun"),
+        *(
+            "setup",
+            "spare",
+            "session",
+            "asyncio_task",
+            "reads",
+            "reader",
+            "observers",
+            "host",
+            "noun",
+        ),
         *(
             "variable",
             "group",
