@@ -252,5 +252,5 @@ def settled(result: object) -> Settled:
 
 
 def one_claimed(store: Database, **options: object) -> Claim:
-    session = rows.start(store, **options)  # type: ignore[arg-type]
+    session = rows.start(store, **options)
     return take_one(store, send(store, session).turn_id)

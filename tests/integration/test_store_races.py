@@ -35,7 +35,7 @@ def store(database_url: str) -> Iterator[Database]:
 
 
 def running(store: Database, **options: object) -> Claim:
-    session = rows.start(store, **options)  # type: ignore[arg-type]
+    session = rows.start(store, **options)
     return steps.take_one(store, steps.send(store, session).turn_id)
 
 

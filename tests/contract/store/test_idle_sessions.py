@@ -29,7 +29,7 @@ def status(store: Database, session: SessionId) -> SessionStatus:
 
 
 def old(store: Database, by: timedelta, **options: object) -> SessionId:
-    session = rows.start(store, **options)  # type: ignore[arg-type]
+    session = rows.start(store, **options)
     with store.begin() as conn:
         rows.age(conn, session, by)
     return session

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("sound")
 
 
 def one_claimed(store: Database, **options: object) -> Claim:
-    session = rows.start(store, **options)  # type: ignore[arg-type]
+    session = rows.start(store, **options)
     return steps.take_one(store, steps.send(store, session).turn_id)
 
 

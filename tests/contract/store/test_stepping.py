@@ -25,7 +25,7 @@ ONCE = Effects.AT_MOST_ONCE
 
 
 def claimed(store: Database, **options: object) -> Claim:
-    session = rows.start(store, **options)  # type: ignore[arg-type]
+    session = rows.start(store, **options)
     return steps.take_one(store, steps.send(store, session).turn_id)
 
 
