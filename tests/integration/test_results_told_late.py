@@ -1,5 +1,6 @@
 """A batch that has ended and tells nothing may have run: it is asked again, and all is booked."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -176,13 +177,19 @@ async def test_a_batch_that_was_begun_unheard_is_known_by_lines_that_were_cancel
 
     stage.double.answers_begin = unheard
     stage.double.desk.takes = 1.0
+    stage.double.desk.lists_after = 60.0
     batch = stage.submit(LINES, settings=SETTINGS)
-    await stage.polled(within=MOMENT / 3)
+    polling = asyncio.ensure_future(stage.polled())
+    while not stage.double.desk.batches:
+        await asyncio.sleep(0.005)
+    polling.cancel()
+    await asyncio.wait([polling])
     with stage.database.single() as conn:
         assert conn.scalars(select(batch_shards.c.state)).all() == ["beginning"]
     with Client(database_url=stage.url) as client:
         for one in client.turns.list(batch=client.batches.get(batch)):
             one.cancel()
+    stage.double.desk.lists_after = 0.0
     await stage.polled()
     assert states(stage.database, batch) == {"cancelled": LINES}
     assert len(stage.double.desk.batches) == 1
