@@ -172,7 +172,10 @@ async def test_a_batch_that_never_tells_is_left_alone_after_a_day(stage: Stage) 
 async def test_a_batch_that_was_begun_unheard_is_known_by_lines_that_were_cancelled_since(
     stage: Stage,
 ) -> None:
+    begun = asyncio.Event()
+
     def unheard() -> web.Response:
+        begun.set()
         return web.json_response({"error": {"message": "Oops."}}, status=500)
 
     stage.double.answers_begin = unheard
@@ -180,8 +183,7 @@ async def test_a_batch_that_was_begun_unheard_is_known_by_lines_that_were_cancel
     stage.double.desk.lists_after = 60.0
     batch = stage.submit(LINES, settings=SETTINGS)
     polling = asyncio.ensure_future(stage.polled())
-    while not stage.double.desk.batches:
-        await asyncio.sleep(0.005)
+    await begun.wait()
     polling.cancel()
     await asyncio.wait([polling])
     with stage.database.single() as conn:
