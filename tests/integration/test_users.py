@@ -241,6 +241,18 @@ def test_a_look_finds_what_is_left_and_tells_its_place_alone(
     assert (left.where, left.what, left.count) == ("sessions.metadata", "id", 1)
 
 
+def test_a_look_tells_columns_by_name_whatever_the_order_of_the_stores_tables(
+    client: Client,
+) -> None:
+    talk(client, "ada")
+    session = client.sessions.list(user_id="ada")[0].id
+    client.sessions.participants.add(session, "eve", by="ada")
+    found = client.users.verify_erasure("ada").remains
+    columns = [one.where for one in found if "." in one.where]
+    assert {"participants.name", "sessions.user_id"} <= set(columns)
+    assert columns == sorted(columns)
+
+
 def test_a_look_finds_what_is_in_columns_that_nobody_knows_the_type_of(client: Client) -> None:
     talk(client, "ada")
     client.users.erase("ada")
