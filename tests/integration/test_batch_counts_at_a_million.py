@@ -6,7 +6,6 @@ import time
 import pytest
 from sqlalchemy import text
 
-from tests.waiting import until
 from turnmill.domain.batches import BatchState
 from turnmill.domain.ids import BatchId
 from turnmill.domain.states import TurnState
@@ -33,7 +32,8 @@ FROM (SELECT id, row_number() OVER () AS k FROM turnmill.sessions) s
 CROSS JOIN generate_series(1, 1000) AS n
 CROSS JOIN LATERAL (SELECT (s.k - 1) * 1000 + n AS line) AS at
 """
-_VACUUM = text("VACUUM ANALYZE turnmill.turns")
+#: Else a page with a few rows of the test before, that are gone, is left as it is.
+_VACUUM = text("VACUUM (ANALYZE, INDEX_CLEANUP ON) turnmill.turns")
 
 
 @pytest.mark.slow
@@ -67,18 +67,13 @@ def test_lines_that_wait_at_a_vendor_are_counted_without_a_look_at_their_rows(
 ) -> None:
     store = Database(database_url)
     batch = _running(store, lines=3_000, done=1_000, state=TurnState.WAITING)
-
-    def fetched() -> set[str]:
-        with store.single() as conn:
-            statement = _counted(batch, is_native=True).compile(
-                dialect=conn.dialect, compile_kwargs={"literal_binds": True}
-            )
-            told = conn.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}").scalars().all()
-            conn.execute(_VACUUM)  # the server's own, at work just then, may have held it up
-        assert any(f"Index Only Scan using {OF_LINES}" in line for line in told), told
-        return {line.strip() for line in told if "Heap Fetches" in line}
-
-    until(lambda: fetched() == {"Heap Fetches: 0"})
+    with store.single() as conn:
+        statement = _counted(batch, is_native=True).compile(
+            dialect=conn.dialect, compile_kwargs={"literal_binds": True}
+        )
+        told = conn.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}").scalars().all()
+    assert any(f"Index Only Scan using {OF_LINES}" in line for line in told), told
+    assert {line.strip() for line in told if "Heap Fetches" in line} == {"Heap Fetches: 0"}
     store.close()
 
 
