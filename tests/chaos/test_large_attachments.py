@@ -13,6 +13,7 @@ from tests.attachments import PDF
 from tests.chaos.books import Books
 from tests.chaos.system import Servers, System, until
 from tests.doubles.draining_vendor import draining
+from tests.peaks import most_memory
 from turnmill import TurnState
 
 MB = 2**20
@@ -64,7 +65,7 @@ def test_turns_with_five_megabytes_each_two_hundred_in_flight_take_little_memory
         until(lambda: system.rows(ended, succeeded) == [(len(turns) + 1,)], within=WITHIN)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/seen", timeout=10) as answer:
             seen = json.loads(answer.read())
-        peak = peak_of(worker.pid)
+        peak = most_memory(worker.pid) / 2**20
         worst = sorted(map(float, blocks.read_text().split()) if blocks.exists() else [])[-5:]
         told = f"{peak} MB at most, longest {worst} s, {seen}"
         assert seen["requests"] == many + 1, told
@@ -78,10 +79,3 @@ def test_turns_with_five_megabytes_each_two_hundred_in_flight_take_little_memory
 def paper(number: int) -> bytes:
     """Return a document of five megabytes, like no other."""
     return PDF[:9] + b"%%%d\n" % number + bytes(5 * MB) + PDF[9:]
-
-
-def peak_of(pid: int) -> float:
-    """Return the most memory that a process has held, in megabytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    (told,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(told.split()[1]) / 1024

@@ -10,7 +10,6 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 from tests.doubles.anthropic_batches import AnthropicBatchesDouble
 from tests.doubles.openai_batches import OpenAIBatchesDouble
 from tests.native import polling, provider_at, spent, states, submit
+from tests.peaks import most_memory
 from turnmill.domain.ids import BatchId
 from turnmill.store.batch_records import BatchCounts
 from turnmill.store.database import Database
@@ -131,7 +131,7 @@ async def _through_crashes(
         while (done := (await asyncio.to_thread(_counted, database, batch)).finished) < lines:
             assert process.returncode is None
             await asyncio.sleep(dice.uniform(0.0, 2.0))  # a condition with a deadline
-            most = max(most, _most_memory_of(process.pid))
+            most = max(most, most_memory(process.pid))
             if crashes and done >= crashes[0]:
                 del crashes[0]
                 process.kill()
@@ -145,9 +145,3 @@ async def _through_crashes(
 def _counted(database: Database, batch: BatchId) -> BatchCounts:
     with database.single() as conn:
         return counts(conn, batch)
-
-
-def _most_memory_of(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = [one for one in status.splitlines() if one.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024

@@ -5,7 +5,6 @@
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from openai import AsyncOpenAI
 
 from tests.contract.rigs import a_request
+from tests.peaks import most_memory
 from turnmill.domain.content import Attached, File, Message, Text
 from turnmill_worker.providers.openai.provider import OpenAIProvider
 
@@ -69,7 +69,7 @@ async def load(port: int, path: Path, calls: int, at_once: int) -> dict[str, flo
     await ask()  # what is imported with the first call is
     lag = Lag()
     watching = asyncio.ensure_future(lag.watch())
-    before = _peak()
+    before = most_memory() / 2**20
     asking = []
     for _ in range(calls):
         asking.append(asyncio.ensure_future(ask()))
@@ -77,13 +77,7 @@ async def load(port: int, path: Path, calls: int, at_once: int) -> dict[str, flo
     await asyncio.gather(*asking)
     watching.cancel()
     await provider.aclose()
-    return {"before": before, "peak": _peak(), "lag": lag.worst}
-
-
-def _peak() -> float:
-    """Return the most memory that this process has held, in megabytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return {"before": before, "peak": most_memory() / 2**20, "lag": lag.worst}
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ MOST_MB = 250
 FEWEST_A_SECOND = 15_000
 
 PROGRAM = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from tests.batch_clients import batches_of
+from tests.peaks import most_memory
 from turnmill.store.database import Database
 
 database, folder = Database(sys.argv[1]), Path(sys.argv[2])
@@ -22,7 +23,7 @@ began = time.monotonic()
 batch = batches_of(database).create(folder / "jobs.jsonl")
 took = time.monotonic() - began
 written = batch.results(folder / "out.jsonl")
-most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+most = most_memory() / 2**20
 print(json.dumps({"took": took, "written": written, "mb": most, "total": batch.record.total}))
 """
 
