@@ -266,6 +266,20 @@ async def test_another_beta_that_requests_use_is_used_beside_it(
     await provider.aclose()
 
 
+async def test_a_thread_of_one_key_is_none_of_anothers(anthropic_double: AnthropicDouble) -> None:
+    """Nor can anybody without it tell from its name what it was begun with."""
+    keys = (KEY, "sk-ant-other")
+    one, other = (
+        AnthropicProvider(AsyncAnthropic(api_key=key, base_url=anthropic_double.base_url))
+        for key in keys
+    )
+    first = await answered(one, asking("one"))
+    assert await lost(other, asking("two", thread_ref=first.thread_ref)) == KEPT_ELSEWHERE
+    assert len(anthropic_double.calls) == 1
+    for provider in (one, other):
+        await provider.aclose()
+
+
 async def test_a_reply_that_streams_goes_on_as_well(
     anthropic: AnthropicProvider, anthropic_double: AnthropicDouble
 ) -> None:

@@ -8,7 +8,7 @@ _AT_ANTHROPIC = "tests/contract/test_threads_at_anthropic.py"
 OF_THREADS: dict[str, Mutant] = {
     "thread_of_another_set_up": Mutant(
         rule="a turn is answered with the instructions that its session has now",
-        breaks=instead(threads, "_setup_of", lambda _: "any"),
+        breaks=instead(threads, "_setup_of", lambda *_: "any"),
         killed_by=f"{_AT_ANTHROPIC}::test_what_it_was_begun_with_cannot_change_in_it"
         "[asyncio-change0]",
     ),

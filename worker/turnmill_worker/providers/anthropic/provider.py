@@ -84,7 +84,10 @@ class AnthropicProvider:
         self.batches = AnthropicBatches(self._vendor)
         #: models whose server takes no breakpoints
         self._unmarked: frozenset[str] = frozenset()
-        self._threads = Threads(betas=str(sdk.default_headers.get(BETAS) or ""))
+        self._threads = Threads(
+            betas=str(sdk.default_headers.get(BETAS) or ""),
+            key=sdk.api_key or sdk.auth_token or "",
+        )
 
     @classmethod
     def from_env(cls) -> Self:

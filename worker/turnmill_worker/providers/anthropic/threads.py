@@ -7,6 +7,7 @@ whole: it stands in our own rows. What is sent costs the same either way.
 https://platform.claude.com/docs/en/build-with-claude/message-threads
 """
 
+import hmac
 import json
 import re
 import time
@@ -77,8 +78,13 @@ class Thread:
 class Threads:
     """The threads of one vendor's address: of which requests it holds none, it is remembered."""
 
-    def __init__(self, *, betas: str) -> None:
-        """`betas` are those that every request uses, as its header has them."""
+    def __init__(self, *, betas: str, key: str) -> None:
+        """`betas` are those that every request uses, as its header has them.
+
+        `key` is that of the vendor: what a thread was begun with is told by a hash that nobody can
+        make without it, and a thread of one key is none of another's.
+        """
+        self._key = key.encode()
         self._headers = {BETAS: ",".join(filter(None, (betas, _BETA)))}
         self._without: frozenset[str] = frozenset()
 
@@ -89,7 +95,7 @@ class Threads:
         in it is not there.
         """
         wanted = choice(request.settings, "thread", among=(CLIENT, CHAIN)) == CHAIN
-        setup = _setup_of(request) if wanted and _may_be_held(request.settings) else ""
+        setup = _setup_of(request, self._key) if wanted and _may_be_held(request.settings) else ""
         if not setup or setup in self._without:
             refuse_thread(request)
             return None
@@ -138,8 +144,8 @@ def _may_be_held(settings: Mapping[str, Any]) -> bool:
     return not any(name in settings for name in _WITHOUT)
 
 
-def _setup_of(request: Request) -> str:
+def _setup_of(request: Request, key: bytes) -> str:
     tools = [[one.name, one.description, dict(one.parameters)] for one in request.tools]
     said = [request.model, request.system_prompt, tools, request.output_schema]
     document = json.dumps([*said, dict(request.settings)], sort_keys=True, default=str)
-    return sha256(document.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hmac.new(key, document.encode("utf-8", "surrogatepass"), sha256).hexdigest()[:16]
