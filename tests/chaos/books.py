@@ -1,7 +1,7 @@
 """The books: what the store says, what the provider says, and whether the two agree."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -25,6 +25,7 @@ _ATTEMPTS = """
 SELECT turn_id, fence, kind, worker, started_at, ended_at, outcome, polls FROM turnmill.attempts
 """
 _FINAL = frozenset({"succeeded", "failed", "dead", "cancelled", "expired"})
+_AWAKE_SECONDS = 1.0  # within which a worker that wakes goes on with what it was about to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,15 @@ class AttemptLine:
         return range(self.fence - self.polls, self.fence + 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Standstill:
+    """A worker that was frozen for a while."""
+
+    pid: int
+    began_at: float  #: seconds since the epoch, as the end is
+    ended_at: float
+
+
 @dataclass(frozen=True)
 class Books:
     """Everything that both sides wrote down."""
@@ -67,9 +77,10 @@ class Books:
     attempts: list[AttemptLine]
     calls: list[Call]
     violations: list[Any]  #: of the package's own invariants
+    standstills: Sequence[Standstill] = ()
 
     @classmethod
-    def of(cls, system: System) -> Self:
+    def of(cls, system: System, *, standstills: Sequence[Standstill] = ()) -> Self:
         database = Database(system.database_url, pool_size=1, overflow=0)
         try:
             with database.begin() as conn:
@@ -81,6 +92,7 @@ class Books:
             attempts=[AttemptLine(*row) for row in system.rows(_ATTEMPTS)],
             calls=system.ledger.calls(),
             violations=found,
+            standstills=standstills,
         )
 
     def complaints(self) -> list[str]:
@@ -160,12 +172,36 @@ class Books:
                     yield f"{later.turn_id} began during {earlier.turn_id}"
 
     def called_after_final(self) -> Iterator[str]:
-        """Yield calls that began after their turn had ended."""
+        """Yield calls that began after their turn had ended.
+
+        A worker looks at its lease right before it calls. If it is frozen between the two, it makes
+        that one call when it wakes, which nothing within a process can help; the next one it makes
+        is behind another look.
+        """
         finished = {turn.id: turn.finished_at for turn in self.turns}
+        excused: set[Standstill] = set()
         for call in self.calls:
             end = finished.get(call.turn_id)
-            if end is not None and call.started_at > end.timestamp():
+            if end is None or call.started_at <= end.timestamp():
+                continue
+            still = self._frozen_before(call, end.timestamp())
+            if still is None or still in excused:
                 yield f"{call.turn_id} under fence {call.fence}"
+            else:
+                excused.add(still)
+
+    def _frozen_before(self, call: Call, end: float) -> Standstill | None:
+        """Return how its worker was frozen over the end of the turn and woke for this call."""
+        holders = {
+            one.worker.partition("/")[0]
+            for one in self.attempts_of(call.turn_id)
+            if call.fence in one.fences
+        }
+        for one in self.standstills:
+            woke = one.ended_at <= call.started_at <= one.ended_at + _AWAKE_SECONDS
+            if woke and one.began_at < end and any(who.endswith(f":{one.pid}") for who in holders):
+                return one
+        return None
 
     def refused_zombies(self) -> int:
         """Return how many calls were answered after their worker had been given up."""

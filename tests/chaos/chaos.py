@@ -57,7 +57,8 @@ class Outcome:
 
     @classmethod
     def of(cls, chaos: "Chaos") -> Self:
-        books = Books.of(chaos.system)
+        standstills = [blow.standstill for blow in chaos.blows if blow.standstill is not None]
+        books = Books.of(chaos.system, standstills=standstills)
         known = {turn.id for turn in books.turns}
         missing = [one for one in chaos.traffic.accepted if one not in known]
         outcome = cls(

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from psycopg import OperationalError
 
+from tests.chaos.books import Standstill
 from tests.chaos.system import System, kill
 from turnmill_worker.stack.process import Child
 
@@ -32,6 +33,7 @@ class Blow:
     began_at: float  #: seconds since the epoch
     ended_at: float | None = None  #: None: it has not ended yet
     waiting_since: float | None = None  #: from here on the time to recover is counted
+    standstill: Standstill | None = None  #: of a worker that was frozen, once it woke
     #: turns that have to get a claim with a higher fence, and the fence they had
     hurt: dict[UUID, int] = field(default_factory=dict)
 
@@ -109,6 +111,7 @@ def freeze_worker(at: Targets, blow: Blow) -> tuple[float, Callable[[], None]] |
 
     def thaw() -> None:
         at.frozen.discard(worker.pid)
+        blow.standstill = Standstill(worker.pid, blow.began_at, at.clock())
         if worker.poll() is None:
             os.kill(worker.pid, signal.SIGCONT)
 

@@ -19,6 +19,7 @@ from turnmill_worker.process import dispatcher
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.feeder import Feeder
 from turnmill_worker.process.poller import Poller
+from turnmill_worker.providers.mock.provider import MockProvider
 from turnmill_worker.turn import attempt as turn
 from turnmill_worker.turn.claims import Claims
 from turnmill_worker.turn.ledger import GroupedLedger
@@ -98,6 +99,7 @@ around(Feeder, "_choose", after="announce.noted")
 around(dispatcher, "take_lost", after="lost.uncommitted")
 around(Publisher, "announce", before="publish.before", after="publish.after")
 around(turn, "request_of", after="call.before")
+around(MockProvider, "start", before="call.begun")
 around(Reservations, "reserve_group", before="reserve.before", after="reserve.after")
 around(Closing, "_note", before="close.unnoted")
 around(threads, "lend", before="lend.before", after="lend.after")

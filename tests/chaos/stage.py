@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from tests.chaos.books import Standstill
 from tests.chaos.system import PATIENCE, ROOT, System, kill, until
 from turnmill import Client
 from turnmill.store.turn_records import AttemptRecord
@@ -24,6 +26,7 @@ class Stage:
         self.system = system
         self.client = client
         self.trap = system.folder / "trap"
+        self.standstills: list[Standstill] = []
         self._ready: list[Child] = []
         self._coming = [self._launch(), self._launch()]
         self.workers()
@@ -75,13 +78,14 @@ class Stage:
     @contextmanager
     def frozen(self, *children: Child) -> Iterator[None]:
         """Stop processes for a while; all workers if none is named."""
-        stopped = children or tuple(self.workers())
+        stopped, began_at = children or tuple(self.workers()), time.time()
         for child in stopped:
             os.kill(child.pid, signal.SIGSTOP)
         try:
             yield
         finally:
             for child in stopped:
+                self.standstills.append(Standstill(child.pid, began_at, time.time()))
                 os.kill(child.pid, signal.SIGCONT)
 
     def client_falls(self, point: str, session: str, key: str = "once") -> None:

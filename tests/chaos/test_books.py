@@ -4,7 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from tests.chaos.books import AttemptLine, Books, TurnLine
+import pytest
+
+from tests.chaos.books import AttemptLine, Books, Standstill, TurnLine
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill_worker.providers.mock.executions import Call
 
@@ -34,6 +36,10 @@ def call(of: UUID, fence: int, *, begins: float, ends: float | None) -> Call:
         started_at=at(begins).timestamp(),
         ended_at=None if ends is None else at(ends).timestamp(),
     )
+
+
+def frozen(begins: float, ends: float, pid: int = 1) -> Standstill:
+    return Standstill(pid, at(begins).timestamp(), at(ends).timestamp())
 
 
 FIRST, SECOND = turn(1, seen=0, ends=2), turn(2, seen=2, ends=5)
@@ -93,6 +99,45 @@ def test_a_call_after_the_end_of_its_turn_is_seen() -> None:
     attempts = [*CLEAN.attempts, attempt(SECOND.id, 3, begins=6, ends=7)]
     found = kinds(replace(CLEAN, calls=late, attempts=attempts))
     assert found == {"called after it was final"}
+
+
+def test_a_worker_that_was_frozen_in_its_call_makes_that_one_call_when_it_wakes() -> None:
+    late = [*CLEAN.calls, call(SECOND.id, 3, begins=6, ends=7)]
+    attempts = [*CLEAN.attempts, attempt(SECOND.id, 3, begins=3, ends=4)]
+    woken = replace(CLEAN, calls=late, attempts=attempts, standstills=[frozen(3.5, 6)])
+    assert woken.complaints() == []
+
+
+@pytest.mark.parametrize(
+    "standstills",
+    [
+        pytest.param([(3.5, 4.9)], id="it woke long before"),
+        pytest.param([(5.5, 6)], id="it was frozen after the end only"),
+        pytest.param([(3.5, 6, 2)], id="it was another worker"),
+    ],
+)
+def test_a_call_after_the_end_is_seen_beside_a_standstill(
+    standstills: list[tuple[float, ...]],
+) -> None:
+    late = [*CLEAN.calls, call(SECOND.id, 3, begins=6, ends=7)]
+    attempts = [*CLEAN.attempts, attempt(SECOND.id, 3, begins=3, ends=4)]
+    other = replace(CLEAN, calls=late, attempts=attempts)
+    found = kinds(replace(other, standstills=[frozen(*one) for one in standstills]))
+    assert found == {"called after it was final"}
+
+
+def test_a_second_call_of_a_worker_that_woke_is_seen() -> None:
+    late = [
+        call(one.id, 3 + number, begins=6, ends=7) for number, one in enumerate((FIRST, SECOND))
+    ]
+    attempts = [attempt(one.turn_id, one.fence, begins=1, ends=1.5) for one in late]
+    woken = replace(
+        CLEAN,
+        calls=[*CLEAN.calls, *late],
+        attempts=[*CLEAN.attempts, *attempts],
+        standstills=[frozen(1.5, 6)],
+    )
+    assert len(list(woken.called_after_final())) == 1
 
 
 def test_an_answer_that_came_after_its_worker_was_given_up_counts_as_a_zombie() -> None:

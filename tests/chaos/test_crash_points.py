@@ -34,8 +34,9 @@ LOST = ("send", "lost")
 @pytest.fixture(scope="module")
 def stage(servers: Servers) -> Iterator[Stage]:
     with System(servers, lease=LEASE) as system, system.client() as client:
-        yield Stage(system, client)
-        assert Books.of(system).complaints() == []
+        stage = Stage(system, client)
+        yield stage
+        assert Books.of(system, standstills=stage.standstills).complaints() == []
 
 
 def test_1_a_client_that_dies_before_its_commit_has_sent_nothing(stage: Stage) -> None:
@@ -213,6 +214,22 @@ def test_13_a_worker_frozen_before_its_call_does_not_make_it_when_it_wakes(stage
     reply = turn.result(timeout=WAIT)
     assert course(reply.attempts)[0] == LOST
     assert [call.fence for call in stage.system.calls_of(turn.id)] == [reply.attempts[-1].fence]
+
+
+def test_13_a_worker_frozen_in_its_call_makes_it_once_and_changes_nothing(stage: Stage) -> None:
+    stage.arm("call.begun", "freeze")
+    refused = stage.system.logs().count("nothing was changed")
+    turn = stage.send()
+    until(lambda: not stage.trap.exists())
+    owner = stage.owner(turn)
+    with stage.frozen(owner):
+        reply = turn.result(timeout=WAIT)
+        assert len(stage.system.calls_of(turn.id)) == 1
+    until(lambda: len(stage.system.calls_of(turn.id)) == 2)
+    until(lambda: stage.system.logs().count("nothing was changed") > refused)
+    assert course(turn.attempts()) == course(reply.attempts)
+    assert course(reply.attempts)[0] == LOST
+    assert turn.result(timeout=WAIT).text == reply.text
 
 
 @pytest.mark.long
