@@ -20,6 +20,7 @@ from tests.chaos.books import Books
 from tests.chaos.faults import FAULTS, Blow, Targets
 from tests.chaos.system import Servers, System
 from tests.chaos.traffic import Traffic
+from turnmill.domain.errors import StoreError
 from turnmill_worker.stack.process import Child, wait_until
 
 LEASE = timedelta(seconds=3)
@@ -50,6 +51,7 @@ class Outcome:
     books: Books
     traffic: Traffic
     refused: int  #: verdicts of workers that had been given up
+    unsound: int  #: statements that a sound database refused
     most_hints: int
     recoveries: dict[str, list[float]] = field(default_factory=dict)
     lost: list[UUID] = field(default_factory=list)
@@ -67,6 +69,7 @@ class Outcome:
             books=books,
             traffic=chaos.traffic,
             refused=chaos.system.logs().count("nothing was changed"),
+            unsound=chaos.system.logs().count(StoreError.code),
             most_hints=chaos.most_hints,
             lost=missing + books.unfinished,
             gone=chaos.gone,
@@ -85,6 +88,7 @@ class Outcome:
                 if turn.state == "dead"
             ),
             *(f"{name} ended though nobody had ended it" for name in self.gone),
+            *(["the database refused a statement"] * self.unsound),
             *self.traffic.complaints,
             *self.books.complaints(),
         ]

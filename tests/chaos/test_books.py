@@ -111,13 +111,13 @@ def test_a_worker_that_was_frozen_in_its_call_makes_that_one_call_when_it_wakes(
 @pytest.mark.parametrize(
     "standstills",
     [
-        pytest.param([(3.5, 4.9)], id="it woke long before"),
-        pytest.param([(5.5, 6)], id="it was frozen after the end only"),
+        pytest.param([(3.5, 4.9, 1)], id="it woke long before"),
+        pytest.param([(5.5, 6, 1)], id="it was frozen after the end only"),
         pytest.param([(3.5, 6, 2)], id="it was another worker"),
     ],
 )
 def test_a_call_after_the_end_is_seen_beside_a_standstill(
-    standstills: list[tuple[float, ...]],
+    standstills: list[tuple[float, float, int]],
 ) -> None:
     late = [*CLEAN.calls, call(SECOND.id, 3, begins=6, ends=7)]
     attempts = [*CLEAN.attempts, attempt(SECOND.id, 3, begins=3, ends=4)]

@@ -92,6 +92,47 @@ def test_the_answer_to_a_worker_that_was_lost_is_booked_with_its_attempt_once(
     steps.assert_sound(store)
 
 
+#: How a call ends of whose cost nobody knows: none of its words is written, and each is looked at.
+_UNPRICED: dict[str, Any] = _USED | {"cost_usd": None, "priced": False}
+
+
+def unpriced(store: Database) -> tuple[int, int]:
+    """Return how many calls a bill counts, and how many of them have no price."""
+    today = datetime.now(UTC).date()
+    with store.begin() as conn:
+        found = spent(conn, provider="mock", first=today, last=today)
+    return sum(one.calls for one in found), sum(one.unpriced for one in found)
+
+
+@pytest.mark.parametrize("by", [book_late, book_part], ids=["its answer", "a summary"])
+@pytest.mark.parametrize("goes", [False, True], ids=["its turn stands", "it is gone"])
+def test_a_call_without_a_known_price_is_booked_as_one(
+    store: Database, session: SessionId, by: Any, goes: bool
+) -> None:
+    claim = lost_in(store, session, TurnState.QUEUED)
+    if goes:
+        claim = steps.take_one(store, claim.turn_id)
+        remove(store, session)
+    said = steps.verdict(claim, TurnState.SUCCEEDED, **_UNPRICED)
+    assert book(store, said, by)
+    assert unpriced(store) == (1, 1)
+    steps.assert_sound(store)
+
+
+@pytest.mark.parametrize("goes", [False, True], ids=["its turn stands", "it is gone"])
+def test_work_without_a_known_price_that_was_stopped_is_booked(
+    store: Database, session: SessionId, goes: bool
+) -> None:
+    claim = steps.take_one(store, steps.send(store, session).turn_id)
+    steps.end(store, claim, TurnState.WAITING, native_ref="resp_1", input_tokens=0, output_tokens=0)
+    steps.cancel(store, claim.turn_id)
+    if goes:
+        remove(store, session)
+    assert book(store, steps.verdict(claim, TurnState.SUCCEEDED, **_UNPRICED), book_work)
+    assert unpriced(store) == (1, 1)
+    steps.assert_sound(store)
+
+
 def test_what_somebody_asks_about_is_booked_by_what_he_finds(
     store: Database, session: SessionId
 ) -> None:

@@ -18,7 +18,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     or_,
     select,
     update,
@@ -32,7 +31,7 @@ from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import Settlement
 from turnmill.store.rules.charging import Booking, book
 from turnmill.store.rules.figures import mark_slots
-from turnmill.store.rules.settling import COUNTS, FIELDS, USED, VerdictValues
+from turnmill.store.rules.settling import COUNTS, USED, values_of
 from turnmill.store.rules.spending import SUMS, Day, keep_spent, row_of
 from turnmill.store.rules.tallies import count_ended, count_no_more, count_spent
 from turnmill.store.schema.budget_tables import charges
@@ -114,7 +113,7 @@ def book_lines(
 
 def write_used(conn: Connection, said: Settlement) -> None:
     """Add to the attempt, the turn and its session what was used."""
-    v = VerdictValues({field.name: literal(field.read(said), field.type) for field in FIELDS})
+    v = values_of(said)
     more: Mapping[Any, dict[str, Any]] = {
         attempts: {
             "model": v["model"],

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from turnmill.domain.budgets import OnExceeded, Period, Scope, tag_said
 from turnmill.domain.states import TurnState
@@ -14,7 +14,7 @@ from turnmill.store.budget_records import Ask, Bound, Found, Holder, Reserved, j
 from turnmill.store.codec import object_of
 from turnmill.store.records import Settlement
 from turnmill.store.rules.charging import OF_CHARGE, Booking, book, is_of_call
-from turnmill.store.rules.settling import FIELDS, VerdictValues
+from turnmill.store.rules.settling import values_of
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.schema.trial_tables import trials
@@ -174,7 +174,7 @@ def _note(conn: Connection, ask: Ask, budget_id: UUID, *, period: int, was: Deci
 
 def charge(conn: Connection, settlement: Settlement) -> None:
     """Settle what was reserved for the call, or take back what was estimated for the last one."""
-    v = VerdictValues({field.name: literal(field.read(settlement), field.type) for field in FIELDS})
+    v = values_of(settlement)
     of_turn = charges.c.turn_id == settlement.turn_id
     mine: ColumnElement[bool] = of_turn & is_of_call(charges.c, v)
     if settlement.reconciles:

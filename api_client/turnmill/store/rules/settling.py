@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    ColumnElement,
     Double,
     Integer,
     Table,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     case,
+    cast,
     func,
     not_,
     null,
@@ -56,6 +58,10 @@ class Field(NamedTuple):
     name: str
     type: TypeEngine[Any]
     read: Callable[[Settlement], Any]
+
+    def bound(self, settlement: Settlement) -> ColumnElement[Any]:
+        """Return it as a parameter. NULL has a type, too: a cost that nobody knows is looked at."""
+        return cast(self.read(settlement), self.type)
 
 
 def _said(name: str, type_: TypeEngine[Any]) -> Field:
@@ -100,6 +106,11 @@ FIELDS: tuple[Field, ...] = (
     _said("unsettled", Boolean()),
     _said("reconciles", Boolean()),
 )
+
+
+def values_of(settlement: Settlement) -> VerdictValues:
+    """Return all that one settlement says, as parameters of a statement."""
+    return VerdictValues({field.name: field.bound(settlement) for field in FIELDS})
 
 
 def writing_content(settlements: Iterable[Settlement]) -> list[SessionId]:
