@@ -115,6 +115,17 @@ def test_the_counts_are_those_of_the_turns_whatever_happens_to_them(
     assert of_batches(store) == []
 
 
+def test_a_line_that_used_nothing_is_none_of_unknown_cost(store: Database, batch: Batch) -> None:
+    refused, answered, cut = of(store, batch)[1:4]
+    none = (0, 0, 0)
+    rows.run(store, refused.id, TurnState.FAILED, cost=None, tokens=none, error_code="refused")
+    rows.run(store, answered.id, cost=None)
+    rows.run(store, cut.id, TurnState.FAILED, cost=None, tokens=(None,) * 3, error_code="timeout")
+    assert batch.counts.unpriced == 2
+    assert batch.retry_failed() == 2
+    assert batch.counts.unpriced == 1
+
+
 def test_what_a_batch_has_spent_is_what_its_turns_have(store: Database, batch: Batch) -> None:
     first, second, third = of(store, batch)[1:4]
     rows.run(store, first.id)

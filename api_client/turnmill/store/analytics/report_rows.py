@@ -16,6 +16,7 @@ from turnmill.domain.analytics.windows import SLOT, Window
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.store.analytics.figures import Dimension, Latency
 from turnmill.store.analytics.figures import longest as slots_with_longest
+from turnmill.store.rules.used import unpriced
 from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import seconds_between
 
@@ -111,10 +112,8 @@ def dearest(conn: Connection, window: Window) -> list[SessionLine]:
 
 def _spent(conn: Connection, ids: Sequence[UUID], window: Window) -> dict[UUID, _Spent]:
     t = turns.c
-    used = func.coalesce(t.input_tokens + t.output_tokens, 1) > 0
-    unpriced = and_(t.cost_usd.is_(None), t.attempt > 0, used)
     rows = conn.execute(
-        select(t.session_id, func.count(), func.sum(t.cost_usd), func.count().filter(unpriced))
+        select(t.session_id, func.count(), func.sum(t.cost_usd), func.count().filter(unpriced(t)))
         .where(
             t.session_id.in_(ids),
             t.finished_at >= window.since,

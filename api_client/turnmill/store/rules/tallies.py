@@ -27,6 +27,7 @@ from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL
 from turnmill.store.capabilities import Capability, capabilities_in
 from turnmill.store.rules.endings import in_chunks
+from turnmill.store.rules.used import UNPRICED_SQL, unpriced
 from turnmill.store.schema.batch_tables import batch_tallies
 from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now, insert_for
@@ -126,8 +127,8 @@ def _adding(dialect: str, rows: Any, names: Sequence[str]) -> Any:
 
 
 def _ended(dialect: str, *, lines: int, spent: int) -> Any:
-    unpriced = case((turns.c.cost_usd.is_(None) & (turns.c.attempt > 0), 1), else_=0)
-    used = (turns.c.cost_usd, unpriced, turns.c.input_tokens, turns.c.output_tokens)
+    of_no_price = case((unpriced(turns.c), 1), else_=0)
+    used = (turns.c.cost_usd, of_no_price, turns.c.input_tokens, turns.c.output_tokens)
     sums = (func.coalesce(func.sum(one), 0) * spent for one in used)
     code = func.coalesce(turns.c.error_code, "")
     return (
@@ -160,7 +161,7 @@ TALLY_SQL = f"""tally AS (
         ({", ".join((*_KEY, *_SUMS))}, last_at)
     SELECT turn.batch_id, pg_backend_pid() %% {PARTS}, turn.state, COALESCE(turn.error_code, ''),
         count(turn.batch_line), COALESCE(sum(turn.cost_usd), 0),
-        count(*) FILTER (WHERE turn.cost_usd IS NULL AND turn.attempt > 0),
+        count(*) FILTER (WHERE {UNPRICED_SQL}),
         COALESCE(sum(turn.input_tokens), 0), COALESCE(sum(turn.output_tokens), 0),
         clock_timestamp()
     FROM turn WHERE turn.is_final AND turn.batch_id IS NOT NULL
