@@ -36,7 +36,7 @@ check: install ## Lint, format, types, imports, file sizes, what is generated
 connections: install ## Every way to database and broker, on real servers
 	$(BIN)/python -m tools.connections
 
-chaos: install ## Faults at random: MINUTES=10 SEED=1
+chaos: install ## Faults at random, in traffic of two kinds: MINUTES=10 SEED=1
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 mutants: install ## Break the protocol on purpose: a test notices each mutant

@@ -20,6 +20,7 @@ from tests.chaos.books import Books
 from tests.chaos.faults import FAULTS, Blow, Targets
 from tests.chaos.system import Servers, System
 from tests.chaos.traffic import Traffic
+from turnmill import TurnmillError
 from turnmill.domain.errors import StoreError
 from turnmill_worker.stack.process import Child, wait_until
 
@@ -52,6 +53,7 @@ class Outcome:
     traffic: Traffic
     refused: int  #: verdicts of workers that had been given up
     unsound: int  #: statements that a sound database refused
+    broken: list[str]  #: promises to the clients, in words
     most_hints: int
     recoveries: dict[str, list[float]] = field(default_factory=dict)
     lost: list[UUID] = field(default_factory=list)
@@ -70,6 +72,7 @@ class Outcome:
             traffic=chaos.traffic,
             refused=chaos.system.logs().count("nothing was changed"),
             unsound=chaos.system.logs().count(StoreError.code),
+            broken=chaos.traffic.broken(books),
             most_hints=chaos.most_hints,
             lost=missing + books.unfinished,
             gone=chaos.gone,
@@ -90,7 +93,7 @@ class Outcome:
             *(f"{name} ended though nobody had ended it" for name in self.gone),
             *(["the database refused a statement"] * self.unsound),
             *self.traffic.complaints,
-            *self.books.complaints(),
+            *self.broken,
         ]
 
     def seconds_to_recover(self, blow: Blow) -> list[float]:
@@ -125,10 +128,11 @@ class Outcome:
 class Chaos:
     """One run on servers of its own."""
 
-    def __init__(self, plan: Plan, servers: Servers) -> None:
+    def __init__(self, plan: Plan, servers: Servers, *, traffic: type[Traffic] = Traffic) -> None:
         self.plan = plan
         self.system = System(servers, lease=LEASE, environment=dict(_VARIABLES))
-        self.traffic = Traffic(self.system, plan.seed)
+        self.system.environment |= traffic.variables(self.system)
+        self.traffic = traffic(self.system, plan.seed)
         self.blows: list[Blow] = []
         self.most_hints = 0
         self.gone: list[str] = []
@@ -213,10 +217,11 @@ class Chaos:
     def _drained(self, workers: list[Child]) -> bool:
         self._look_after(workers)
         try:
+            self.traffic.let_end()
             [(unfinished,)] = self.system.rows(
                 "SELECT count(*) FROM turnmill.turns WHERE finished_at IS NULL"
             )
-        except OperationalError:
+        except (OperationalError, TurnmillError):
             return False
         return bool(unfinished == 0)
 

@@ -12,8 +12,8 @@ def show(outcome: Outcome, console: Console) -> None:
     """Print what happened, and every promise that was broken."""
     plan = outcome.plan
     table = Table(
-        title=f"chaos: {plan.duration.total_seconds() / 60:g} min, seed {plan.seed},"
-        f" {plan.workers} workers, {len(outcome.blows)} faults"
+        title=f"chaos: {plan.duration.total_seconds() / 60:g} min of {outcome.traffic.title},"
+        f" seed {plan.seed}, {plan.workers} workers, {len(outcome.blows)} faults"
     )
     table.add_column("what")
     table.add_column("count", justify="right")
@@ -24,8 +24,8 @@ def show(outcome: Outcome, console: Console) -> None:
     for kind, number in sorted(Counter(blow.kind for blow in outcome.blows).items()):
         table.add_row(kind, str(number), p50_and_max(outcome.recoveries.get(kind, [])))
     table.add_section()
-    for kind, number in sorted((+outcome.traffic.provider_faults).items()):
-        table.add_row(f"provider: {kind}", str(number), "")
+    for kind, number in sorted((+outcome.traffic.done).items()):
+        table.add_row(kind, str(number), "")
     table.add_section()
     for name, number in _broken(outcome).items():
         table.add_row(name, str(number), "")
@@ -36,12 +36,11 @@ def show(outcome: Outcome, console: Console) -> None:
 
 
 def _broken(outcome: Outcome) -> dict[str, int]:
-    books = outcome.books
+    of_clients = outcome.traffic.counted(outcome.books)
     return {
         "lost": len(outcome.lost),
-        "doubled": len(books.doubled()) + len(outcome.traffic.complaints),
-        "out of order": len(list(books.out_of_order())),
-        "overlapping calls": len(list(books.overlaps())),
-        "calls after the end": len(list(books.called_after_final())),
-        "invariant violations": len(books.violations),
+        "wrong answers to clients": len(outcome.traffic.complaints),
+        **of_clients,
+        "statements that were refused": outcome.unsound,
+        "invariant violations": len(outcome.books.violations),
     }

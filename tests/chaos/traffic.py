@@ -5,9 +5,10 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
+from tests.chaos.books import Books
 from tests.chaos.system import System
 from turnmill import Client
 from turnmill.domain.errors import IdempotencyConflict, StoreError
@@ -34,12 +35,14 @@ _PATIENCE_SECONDS = 0.1
 class Traffic:
     """A few client threads on one system."""
 
+    title: ClassVar[str] = "plain traffic"
+
     system: System
     seed: str
     clients: int = 4
     pause: float = 0.15  #: seconds between two messages of a client, at the most
     accepted: dict[UUID, str] = field(default_factory=dict)  #: turn and key
-    provider_faults: Counter[str] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter)  #: what was asked for, by kind
     repeats: int = 0
     complaints: list[str] = field(default_factory=list)
     slowest_send: float = 0.0
@@ -49,14 +52,22 @@ class Traffic:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
+    @classmethod
+    def variables(cls, system: System) -> dict[str, str]:
+        """Return what workers need besides, to do what is asked of them."""
+        return {}
+
+    def begin(self, client: Client) -> None:
+        """Make the sessions that are sent to."""
+        self._sessions = [
+            str(client.sessions.create(user_id=f"user-{number}").id) for number in range(_SESSIONS)
+        ]
+
     def start(self) -> None:
         with self.system.client() as client:
-            sessions = [
-                str(client.sessions.create(user_id=f"user-{number}").id)
-                for number in range(_SESSIONS)
-            ]
+            self.begin(client)
         for number in range(self.clients):
-            thread = threading.Thread(target=self._run, args=(number, sessions), daemon=True)
+            thread = threading.Thread(target=self._run, args=(number,), daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -66,13 +77,38 @@ class Traffic:
         for thread in self._threads:
             thread.join(timeout=60.0)
 
-    def _run(self, number: int, sessions: list[str]) -> None:
+    def let_end(self) -> None:
+        """Take away what turns wait for by the clients' own wish."""
+
+    def broken(self, books: Books) -> list[str]:
+        """Return every promise that was broken, in words."""
+        return books.complaints()
+
+    def counted(self, books: Books) -> dict[str, int]:
+        """Return how often each kind of promise was broken."""
+        return {
+            "doubled": len(books.doubled()),
+            "out of order": len(list(books.out_of_order())),
+            "overlapping calls": len(list(books.overlaps())),
+            "calls after the end": len(list(books.called_after_final())),
+        }
+
+    def complain(self, complaint: str) -> None:
+        """Note what a client was done wrong. From any thread."""
+        with self._lock:
+            self.complaints.append(complaint)
+
+    def _run(self, number: int) -> None:
         draw = random.Random(f"{self.seed}:client:{number}")
         with self.system.client() as client:
             for count in range(1_000_000):
                 if self._stopped.wait(draw.uniform(0, self.pause)):
                     return
-                self._send_one(client, draw, draw.choice(sessions), key=f"{number}-{count}")
+                self.act(client, draw, f"{number}-{count}")
+
+    def act(self, client: Client, draw: random.Random, key: str) -> None:
+        """Do one thing, under this key."""
+        self._send_one(client, draw, draw.choice(self._sessions), key=key)
 
     def _send_one(self, client: Client, draw: random.Random, session: str, *, key: str) -> None:
         kinds = list(SCRIPTS)
@@ -88,7 +124,7 @@ class Traffic:
             return
         with self._lock:
             self.accepted[turn.id] = key
-            self.provider_faults[kind] += kind != "none"
+            self.done[f"provider: {kind}"] += kind != "none"
         if draw.random() < 0.2:
             self._repeat(client, session, turn, options)
         if draw.random() < 0.02:
