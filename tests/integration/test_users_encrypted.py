@@ -14,6 +14,7 @@ from tests.conftest import copy_database, run_as_superuser
 from turnmill import Client, Settings, UserErased
 from turnmill.cli.doctor.erasures import check_erasures
 from turnmill.cli.doctor.findings import Examination
+from turnmill.crypto.data_keys import DataKeys
 from turnmill.crypto.keyring import new_key
 from turnmill.domain.errors import DataKeyMissing
 from turnmill.domain.states import BackupState, Lane, TurnState
@@ -21,6 +22,7 @@ from turnmill.store.database import Database
 from turnmill.store.encryption import keys_for
 from turnmill.store.line import claim as claiming
 from turnmill.store.line.settle import settle
+from turnmill.verbs.users import erasing
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.long
@@ -54,6 +56,12 @@ def talk(client: Client, settings: Settings, user: str) -> None:
     (claim,) = store.run(claiming.claim, [turn.id], **options)
     store.run(settle, [steps.verdict(claim, TurnState.SUCCEEDED)])
     store.close()
+
+
+def keys_of(client: Client) -> DataKeys:
+    keys = client._executor.database.keys
+    assert keys is not None
+    return keys
 
 
 def backed_up(server: EmbeddedPostgres, settings: Settings) -> Settings:
@@ -103,7 +111,10 @@ def test_who_is_erased_can_be_read_in_no_backup_and_others_can(
 
 
 def test_a_backup_of_before_opens_for_others_and_is_told_who_was_erased(
-    settings: Settings, postgres_server: EmbeddedPostgres, tmp_path: Path
+    settings: Settings,
+    postgres_server: EmbeddedPostgres,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with Client(settings=settings) as client:
         for user in ("ada", "bob"):
@@ -124,9 +135,49 @@ def test_a_backup_of_before_opens_for_others_and_is_told_who_was_erased(
         assert client.users.erasure("ada").rows["sessions"] == 1
         assert [one.user_id for one in client.sessions.list()] == ["bob"]
         assert [one.level for one in check_erasures(examination)] == ["ok"]
+        monkeypatch.setattr(keys_of(client), "held_for", 1.0)
+        monkeypatch.setattr(erasing, "_WRITTEN_WITHIN", 0.0)
         assert client.users.admit("ada")
         talk(client, restored, "ada")
         assert client.users.replay_erasures().erased == 0, "who was let in again stays"
+
+
+def test_who_is_let_in_again_is_sealed_for_by_no_key_of_before(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(settings=settings) as other:
+        for one in (client, other):
+            keys_of(one).held_for = 1.5
+        monkeypatch.setattr(erasing, "_WRITTEN_WITHIN", 0.5)
+        talk(client, settings, "ada")
+        other.sessions.create(user_id="ada")  # it holds her key from now on
+        other.sessions.create(user_id="bob")
+        client.users.erase("ada")
+        assert client.users.admit("ada")
+        anew = other.sessions.create(user_id="ada", system_prompt=f"{CANARY} is back")
+    keys_of(client).drop()
+    assert client.sessions.get(anew.id).system_prompt == f"{CANARY} is back"
+
+
+def test_who_died_while_he_let_somebody_in_again_is_helped_by_doing_so_once_more(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys_of(client).held_for = 1.0
+    monkeypatch.setattr(erasing, "_WRITTEN_WITHIN", 0.0)
+    talk(client, settings, "ada")
+    client.users.erase("ada")
+    with monkeypatch.context() as dying:
+        dying.setattr(keys_of(client).store, "note_erasure", _die)
+        with pytest.raises(DataKeyMissing):
+            client.users.admit("ada")
+    with pytest.raises(UserErased):
+        client.sessions.create(user_id="ada")
+    client.users.admit("ada")
+    talk(client, settings, "ada")
+
+
+def _die(*_: object) -> None:
+    raise DataKeyMissing("the key store is away")
 
 
 def test_a_data_key_that_a_backup_of_the_key_store_brought_back_is_found_and_forgotten_again(

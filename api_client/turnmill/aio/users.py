@@ -79,7 +79,11 @@ class AsyncUsers:
         return await self._executor.run(acting.withdraw(user_id, actor=self._actor))
 
     async def admit(self, user_id: str) -> bool:
-        """Let somebody of this id in again who was erased; False where nobody was."""
+        """Let somebody of this id in again who was erased; False where nobody was.
+
+        Where content is encrypted it waits, for half a minute after the end of the erasure at the
+        most, until no process holds a data key of before.
+        """
         erasing = acting.erasing(
             self._executor.blocking, self._executor.settings, self._executor.copies
         )

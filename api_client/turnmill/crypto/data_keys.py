@@ -38,6 +38,7 @@ class DataKeys:
     def __init__(self, store: KeyStore, kms: Kms) -> None:
         self.store = store
         self.kms = kms
+        self.held_for = HELD_SECONDS
         #: Keys of metadata that stay plain; None: all do.
         self.plain_metadata: frozenset[str] | None = None
         #: Whether settings are sealed, but for what SQL goes by.
@@ -147,7 +148,7 @@ class DataKeys:
         Raises DataKeyMissing where one of them cannot be unwrapped.
         """
         found = self.store.get(users=(user,))
-        self._hold(found, ids=[one.id for one in found], owners=(), seconds=HELD_SECONDS)
+        self._hold(found, ids=[one.id for one in found], owners=())
 
     def forget(self, user: str) -> Forgotten:
         """Forget all keys of a user, for good: nobody can read what was sealed for him."""
@@ -233,7 +234,6 @@ class DataKeys:
         *,
         ids: Collection[str],
         owners: Collection[Owner],
-        seconds: float = HELD_SECONDS,
     ) -> None:
         by_id = {one.id: one for one in found}
         gone = [key_id for key_id in ids if key_id not in by_id]
@@ -245,7 +245,7 @@ class DataKeys:
         wanted = {key_id: by_id[key_id] for key_id in ids if key_id in by_id}
         wanted |= {one.id: one for one in newest.values()}
         ready, failed = self._all_ready(wanted)
-        until = time.monotonic() + seconds
+        until = time.monotonic() + self.held_for
         with self._lock:
             for key_id, key in ready.items():
                 _put(self._by_id, key_id, (until, key))

@@ -7,6 +7,7 @@ transactions that began before may have passed. So it is over only when those ha
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
@@ -33,6 +34,7 @@ from turnmill.store.types import (
     id_text,
     insert_into,
     lock_table,
+    seconds_between,
 )
 
 #: What is left of a batch by which somebody could tell whose it was, or what was in it.
@@ -106,6 +108,13 @@ def admit(conn: Connection, user_id: str) -> bool:
     ended = erasures.c.state == ErasureState.ERASED
     let_in = update(erasures).where(_of(user_id), ended).values(state=ErasureState.ADMITTED)
     return conn.execute(let_in).rowcount > 0
+
+
+def seconds_since_end(conn: Connection, user_id: str) -> float:
+    """Return how long ago the user's erasure has ended; infinity where none has."""
+    ended = and_(_of(user_id), erasures.c.state == ErasureState.ERASED)
+    ago = conn.scalar(select(seconds_between(db_now(), erasures.c.ended_at)).where(ended))
+    return inf if ago is None else float(ago)
 
 
 def begin(conn: Connection, user_id: str) -> bool:

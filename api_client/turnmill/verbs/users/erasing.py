@@ -41,6 +41,8 @@ logger = logging.getLogger("turnmill.erasures")
 _ENDS_WITHIN = 3.0
 #: Whoever asked waits so long for transactions that began before; after that upkeep does.
 _WAITED_FOR = 3.0
+#: What was sealed by a key that was held until then is in the store within this time.
+_WRITTEN_WITHIN = 5.0
 _AGAIN_SECONDS = 0.05
 _NO_GRACE = timedelta(0)
 
@@ -97,10 +99,21 @@ class Erasing:
             return False
 
     def admit(self, user_id: str) -> bool:
-        """Let somebody of this id in again who was erased; False where nobody was."""
+        """Let somebody of this id in again who was erased; False where nobody was.
+
+        A process that held a data key of before would seal by it what nobody can read later: where
+        others may hold one, that time is waited for.
+        """
+        keys = self._database.keys
+        if keys is None:
+            return self._run(rows.admit, user_id)
+        if self._database.can(Capability.LASTING):
+            ago = self._run(rows.seconds_since_end, user_id)
+            time.sleep(max(0.0, keys.held_for + _WRITTEN_WITHIN - ago))
         admitted = self._run(rows.admit, user_id)
-        if admitted and self._database.keys is not None:
-            self._database.keys.store.note_erasure(hash_of_user(user_id), ADMITTED)
+        if self._run(rows.state_of, user_id) is ErasureState.ADMITTED:  # by whoever died here, too
+            keys.store.note_erasure(hash_of_user(user_id), ADMITTED)
+            keys.drop()
         return admitted
 
     def replay(self, hashes: Iterable[str] = ()) -> Replayed:
