@@ -86,7 +86,10 @@ class EveryVerb(Traffic):
                 "SELECT id FROM turnmill.sessions WHERE status = 'paused'"
             ):
                 client.sessions.resume(session)
-            self.system.rows("UPDATE turnmill.budgets SET limit_usd = 1000 RETURNING id")
+            for one in client.budgets.list():
+                client.budgets.remove(
+                    session=one.session_id, user_id=one.user_id, tag=one.tag, period=one.period
+                )
             for turn in client.turns.list(states=["unknown"], limit=500):
                 client.turns.get(turn.id).release()
 
