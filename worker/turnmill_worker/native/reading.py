@@ -61,11 +61,14 @@ class Reading:
     async def late(self, batch: Native, shard: Shard, batches: Batches) -> VendorBatch | None:
         """Book what has come of a shard after it was given up; None: there may be more to come.
 
-        Or else return what can be deleted.
+        Or else return what can be deleted. What still runs is run for nobody: it is cancelled.
         """
         found = None
         try:
             found = await batches.look(shard.ref)
+            if not found.is_over:  # the vendor did not know it for long, and does again
+                await batches.cancel(shard.ref)
+                return None
             await self.take(batch, shard, batches, found)
         except (NotSent, Rejected) as error:
             if shard.ended_ago < self._pace.late:
