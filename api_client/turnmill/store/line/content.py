@@ -1,9 +1,6 @@
 """Content that is kept for its time only: which turns have lost theirs."""
 
-from collections.abc import Sequence
-from typing import Any
-
-from sqlalchemy import ColumnElement, Connection, Select, false, func, select, update
+from sqlalchemy import ColumnElement, Connection, false, func, select, update
 
 from turnmill.domain.ids import TurnId
 from turnmill.store.schema.batch_tables import batch_lines
@@ -27,11 +24,7 @@ def content_is_gone(conn: Connection, turn_id: TurnId) -> bool:
     return conn.execute(found).first() is not None
 
 
-def forget_line_keys(conn: Connection, of: Sequence[Any] | Select[Any]) -> None:
-    """Take out what lines were found by that these turns have answered, or that have their answers.
-
-    It is a hash of all that was asked. The line of the turn itself may be gone before the others.
-    """
-    for turn in (batch_lines.c.turn_id, batch_lines.c.reused_from):
-        found = update(batch_lines).where(turn.in_(of), batch_lines.c.key.is_not(None))
-        conn.execute(found.values(key=None))
+def forget_line_keys(conn: Connection, which: ColumnElement[bool]) -> None:
+    """Take out what these lines of batches are found by: a hash of all that they have asked."""
+    found = update(batch_lines).where(which, batch_lines.c.key.is_not(None))
+    conn.execute(found.values(key=None))

@@ -32,6 +32,7 @@ from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.topics import forget_topic
 from turnmill.store.nouns.holds import not_on_hold
 from turnmill.store.rules.accepting import OF_WHAT_IS_GONE
+from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.belongings import BELONGINGS, Belonging
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.life_tables import user_retention
@@ -186,7 +187,8 @@ def _forget_hashes(conn: Connection, ended: Sequence[Any]) -> None:
     """
     keyed = and_(turns.c.id.in_(ended), turns.c.idempotency_key.is_not(None))
     conn.execute(update(turns).where(keyed).values(idempotency_hash=OF_WHAT_IS_GONE))
-    forget_line_keys(conn, ended)
+    for turn in (batch_lines.c.turn_id, batch_lines.c.reused_from):
+        forget_line_keys(conn, turn.in_(ended))
 
 
 def _empty_notes(conn: Connection, session_id: SessionId, *, until: datetime) -> None:
