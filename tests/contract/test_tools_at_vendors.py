@@ -46,9 +46,7 @@ def own(provider: str, api: str, item: str) -> Native:
 @pytest.mark.parametrize(
     ("model", "goes"),
     [
-        ("gpt-5", True),
-        ("gpt-4.1", False),
-        ("o3", True),
+        *(("gpt-5", True), ("gpt-4.1", False), ("o3", True)),
         ("ft:gpt-4o-mini-2024-07-18:acme::1a2b", False),
         ("ft:o4-mini-2025-04-16:acme::1a2b", True),
         ("openai/gpt-4o", False),
