@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.migration.conftest import StoreAt
+from turnmill.domain.batches import LineState
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
@@ -39,7 +40,9 @@ def test_hashes_of_what_was_gone_before_go(store_at: StoreAt, engine: str) -> No
 
 
 @pytest.mark.parametrize("engine", ["postgres", "sqlite"])
-def test_so_do_hashes_of_lines_whose_answers_were_deleted(store_at: StoreAt, engine: str) -> None:
+def test_so_do_hashes_of_lines_that_were_dropped_or_whose_answers_were_deleted(
+    store_at: StoreAt, engine: str
+) -> None:
     there, session, batch = new_id(), new_id(), new_id()
     with store_at(engine, "0057") as url:
         store = Database(url, pool_size=1)
@@ -52,8 +55,10 @@ def test_so_do_hashes_of_lines_whose_answers_were_deleted(store_at: StoreAt, eng
             for line, turn in enumerate((there, new_id(), None), 1):
                 row = {"batch_id": batch, "line": line, "key": b"key", "reused_from": turn}
                 conn.execute(batch_lines.insert().values(row))
+            dropped = {"batch_id": batch, "line": 4, "key": b"key", "state": LineState.DROPPED}
+            conn.execute(batch_lines.insert().values(dropped))
         migrate.upgrade(url)
         with store.begin() as conn:
             keys = conn.scalars(select(batch_lines.c.key).order_by(batch_lines.c.line)).all()
         store.close()
-    assert keys == [b"key", None, b"key"]
+    assert keys == [b"key", None, b"key", None]

@@ -1,4 +1,7 @@
-"""Lines that have the answer of a turn are found by it, and have no hash once it is gone."""
+"""Lines that have the answer of a turn are found by it, and have no hash once it is gone.
+
+Nor have lines that came to nothing: what they said went at once.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +13,8 @@ serves = "0007"
 
 _REUSED = sa.text("reused_from IS NOT NULL")
 _TURNS = sa.table("turns", sa.column("id"))
-_LINES = sa.table("batch_lines", sa.column("reused_from"), sa.column("key"))
+_LINES = sa.table("batch_lines", *(sa.column(name) for name in ("state", "reused_from", "key")))
+_DROPPED = 3
 
 
 def upgrade() -> None:
@@ -25,6 +29,8 @@ def upgrade() -> None:
     is_there = sa.select(_TURNS.c.id).where(_TURNS.c.id == _LINES.c.reused_from)
     keyed = sa.and_(_LINES.c.reused_from.is_not(None), _LINES.c.key.is_not(None))
     op.execute(sa.update(_LINES).where(keyed, ~is_there.exists()).values(key=None))
+    dropped = sa.and_(_LINES.c.state == _DROPPED, _LINES.c.key.is_not(None))
+    op.execute(sa.update(_LINES).where(dropped).values(key=None))
 
 
 def downgrade() -> None:
