@@ -11,6 +11,7 @@ from sqlalchemy import Connection, update
 
 from tests import steps
 from tests.budgeting import ask, bound, one, sums
+from tests.crowd import is_blocked
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans, charge_truly
@@ -20,7 +21,6 @@ from turnmill_worker.stack.process import wait_until
 
 T = TypeVar("T")
 
-_WAITERS = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 _SOON = timedelta(seconds=20)
 _LEFT, _OTHERS = Decimal("0.4"), Decimal(3)
 
@@ -54,13 +54,8 @@ def in_the_middle(database: Database, other: Callable[[Connection], T]) -> T:
         with database.begin() as conn:
             assert charge_orphans(conn) == 1
             found: Future[T] = pool.submit(run)
-            assert wait_until(lambda: found.done() or is_waiting(database), timeout=_SOON)
+            assert wait_until(lambda: found.done() or is_blocked(database), timeout=_SOON)
         return found.result(timeout=60)
-
-
-def is_waiting(database: Database) -> bool:
-    with database.single() as conn:
-        return int(conn.exec_driver_sql(_WAITERS).scalar_one()) > 0
 
 
 def test_what_a_claim_has_left_is_charged_by_one_of_two_upkeeps(
