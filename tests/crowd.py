@@ -44,9 +44,11 @@ def succeeded(results: Sequence[T | Exception]) -> list[T]:
 
 def until_blocked(store: Database, waiters: int = 1) -> None:
     """Return when so many connections wait for a lock on this server."""
+    waiting = wait_until(lambda: is_blocked(store, waiters), timeout=_SOON)
+    assert waiting, "nobody waits for a lock"
 
-    def blocked() -> bool:
-        with store.single() as conn:
-            return int(conn.exec_driver_sql(_WAITERS).scalar_one()) >= waiters
 
-    assert wait_until(blocked, timeout=_SOON), "nobody waits for a lock"
+def is_blocked(store: Database, waiters: int = 1) -> bool:
+    """Tell whether so many connections wait for a lock on this server."""
+    with store.single() as conn:
+        return int(conn.exec_driver_sql(_WAITERS).scalar_one()) >= waiters

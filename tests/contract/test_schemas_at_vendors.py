@@ -172,3 +172,18 @@ def test_a_form_is_strict_only_where_the_vendor_takes_it_so(
     request = a_request(output_schema=schema)
     assert openai_responses.violations(responses.body_of(request, chain=False)) == []
     assert openai_chat.violations(chat.body_of(request)) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"value": True},
+        {"value": False},
+        {"value": {"anyOf": [{"type": "null"}, True]}},
+        {"value": {"type": "object", "properties": {"any": True}}},
+    ],
+)
+def test_a_form_of_which_something_may_be_anything_is_not_strict(given: dict[str, Any]) -> None:
+    request = a_request(output_schema={"type": "object", "properties": given})
+    assert openai_responses.violations(responses.body_of(request, chain=False)) == []
+    assert openai_chat.violations(chat.body_of(request)) == []

@@ -43,7 +43,16 @@ def own(provider: str, api: str, item: str) -> Native:
     return Native(provider=provider, api=api, item=item)
 
 
-@pytest.mark.parametrize(("model", "goes"), [("gpt-5", True), ("gpt-4.1", False), ("o3", True)])
+@pytest.mark.parametrize(
+    ("model", "goes"),
+    [
+        *(("gpt-5", True), ("gpt-4.1", False), ("o3", True)),
+        ("ft:gpt-4o-mini-2024-07-18:acme::1a2b", False),
+        ("ft:o4-mini-2025-04-16:acme::1a2b", True),
+        ("openai/gpt-4o", False),
+        ("openai/gpt-5.2", True),
+    ],
+)
 def test_reasoning_goes_to_a_model_that_reasons_and_to_no_other(model: str, *, goes: bool) -> None:
     reasoning = '{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"}'
     request = step(own("openai", "responses", reasoning), model=model)
@@ -51,6 +60,7 @@ def test_reasoning_goes_to_a_model_that_reasons_and_to_no_other(model: str, *, g
     assert openai_responses.violations(body) == []
     kinds = [one.get("type") for one in body["input"]]
     assert kinds.count("reasoning") == int(goes)
+    assert ("include" in body) is goes
     assert (kinds.count("function_call"), kinds.count("function_call_output")) == (2, 2)
 
 

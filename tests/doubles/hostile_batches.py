@@ -29,6 +29,7 @@ class Hostile(VendorDouble):
     unknown = 0  #: so many are told that there is no such batch
     answers_begin: Callable[[], web.Response] | None = None  #: what is said of the next batch begun
     ahead = timedelta(0)  #: how far the vendor's clock is ahead of ours
+    busy = 0  #: so many readings of results are refused for want of time
     readings = 0
     desk: BatchDesk
 
@@ -61,6 +62,9 @@ class Hostile(VendorDouble):
         return [between]
 
     def _serve(self, ref: str) -> web.Response:
+        if self.busy:
+            self.busy -= 1
+            return web.json_response({"error": {"message": "Slow down."}}, status=429)
         self.readings += 1
         lines = self.lines_of(ref)
         served = None if lines is None else self.served(lines, self.readings)

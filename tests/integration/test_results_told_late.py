@@ -169,6 +169,50 @@ async def test_a_batch_that_never_tells_is_left_alone_after_a_day(stage: Stage) 
     assert budget(stage).spent_usd == 0
 
 
+async def test_results_that_cannot_be_read_at_this_moment_are_read_later_though_a_day_has_passed(
+    stage: Stage,
+) -> None:
+    stage.double.desk.takes = 3600.0
+    batch = stage.submit(LINES, settings=SETTINGS)
+    await stage.polled(within=MOMENT)
+    with Client(database_url=stage.url) as client:
+        client.batches.get(batch).cancel()
+    says_nothing(stage, 10_000)
+    await given_up(stage)
+    assert [one[:2] for one in shard_states(stage.database, batch)] == [("taken", "unread")]
+    says_nothing(stage, 0)
+    stage.double.busy = 2
+    at_once(stage, later=timedelta(days=2))
+    await stage.polled()
+    assert stage.double.busy == 0
+    assert budget(stage).spent_usd == cost_of(stage, batch) > 0
+    assert [one[0] for one in shard_states(stage.database, batch)] == ["done"]
+
+
+async def test_a_batch_that_is_known_again_when_its_lines_have_gone_on_runs_no_further(
+    stage: Stage,
+) -> None:
+    stage.double.desk.takes = 3600.0
+    stage.double.unknown = 10_000
+    batch = stage.submit(LINES, settings=SETTINGS, on_leftover="next")
+    await given_up(stage)
+    assert ("taken", "unread", None) in shard_states(stage.database, batch)
+    stage.double.unknown = 0
+    at_once(stage)
+    await stage.polled(within=MOMENT)
+    first = next(iter(stage.double.desk.batches.values()))
+    assert first.cancelled
+    stage.double.desk.takes = 0.0
+    await stage.polled()
+    at_once(stage)
+    await stage.polled()
+    assert states(stage.database, batch) == {"succeeded": LINES}
+    assert sum(stage.double.desk.paid.values()) == LINES // 2 + LINES
+    cost = (LINES // 2 + LINES) * each(stage, batch)
+    assert budget(stage).spent_usd == cost_of(stage, batch) == cost
+    assert {one[0] for one in shard_states(stage.database, batch)} == {"done"}
+
+
 async def test_a_batch_that_was_begun_unheard_is_known_by_lines_that_were_cancelled_since(
     stage: Stage,
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.mutants.breaking import Mutant, instead, without
 from turnmill.store.budget_records import Found, Reserved
-from turnmill.store.line import leases
+from turnmill.store.line import charges, leases
 from turnmill.store.postgres import batching, charging, settling, stepping
 from turnmill_worker.layers.holding import Holding
 from turnmill_worker.native import reserving, taking
@@ -197,5 +197,11 @@ OF_BUDGETS: dict[str, Mutant] = {
         ),
         killed_by="tests/integration/test_budget_races.py::test_who_holds_a_budget_for_long_holds_up"
         "_nobody_who_has_none[asyncio]",
+    ),
+    "left_for_everybody": Mutant(
+        rule="what is left reserved is booked by one of those who look for it",
+        breaks=instead(charges, "_of_nobody_else", lambda rows: rows),
+        killed_by="tests/integration/test_charges_at_once.py::test_what_a_claim_has_left_is_charged"
+        "_by_one_of_two_upkeeps",
     ),
 }

@@ -46,7 +46,10 @@ def _top(body: Mapping[str, Any]) -> Iterator[str]:
     given = body.get("input")
     items = given if isinstance(given, list) else []
     reasoning = any(isinstance(one, dict) and one.get("type") == "reasoning" for one in items)
-    if reasoning and str(body.get("model")).startswith(("gpt-3.5", "gpt-4", "chatgpt-4")):
+    plain = re.match(r"(.*/)?(ft:)?(gpt-3\.5|gpt-4|chatgpt-4)", str(body.get("model")))
+    if plain and "reasoning.encrypted_content" in (body.get("include") or []):
+        yield "Encrypted content is not supported with this model."
+    if reasoning and plain:
         yield "Reasoning input items can only be provided to a reasoning or computer use model."
     if not isinstance(body.get("model"), str):
         yield "Missing required parameter: 'model'."

@@ -13,6 +13,8 @@ def closed(schema: object, *, all_required: bool, at: str = "schema") -> Iterato
     if isinstance(schema, list):
         for n, one in enumerate(schema):
             yield from closed(one, all_required=all_required, at=f"{at}[{n}]")
+    if isinstance(schema, bool) and all_required:
+        yield f"{at}: schema must have a 'type' key"
     if not isinstance(schema, dict):
         return
     if schema.get("type") == "object":

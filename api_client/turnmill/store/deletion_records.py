@@ -25,7 +25,7 @@ GRACE_PERIOD = "grace period"
 class Pending:
     """Something of a deleted session that is still there."""
 
-    what: str  #: `running turn`, or the table that knows of it
+    what: str  #: `running turn`, `legal hold`, or the table that knows of it
     count: int
     provider: str | None = None  #: at whose it lies
     due_at: datetime | None = None  #: when it is tried for the next time

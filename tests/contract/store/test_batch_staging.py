@@ -178,6 +178,8 @@ def test_lines_of_a_cancelled_batch_that_are_no_turns_yet_come_to_nothing(
     assert [one.state for one in results] == ["cancelled"] * 5
     with store.begin() as conn:
         assert conn.scalars(select(batch_lines.c.content)).all() == [None] * 5
+        keyed = select(batch_lines.c.line).where(batch_lines.c.key.is_not(None))
+        assert conn.scalars(keyed.order_by(batch_lines.c.line)).all() == [1, 2]  # as long as turns
 
 
 def test_whoever_finds_a_batch_being_fed_makes_nothing_and_does_not_wait(

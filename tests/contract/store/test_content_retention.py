@@ -27,7 +27,10 @@ from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.file_tables import attachment_uses, attachments
 from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.schema.tables import attempts, messages
+from turnmill.store.schema.tables import batches as batch_rows
 from turnmill.store.schema.tables import turns as turn_rows
+from turnmill.store.turn_records import TurnRecord
+from turnmill.store.upkeep.batch_retention import purge_lines
 from turnmill.store.upkeep.content_retention import empty_content, sessions_with_old_content
 from turnmill.verbs.reply import read_reply
 
@@ -183,23 +186,60 @@ def send_many(store: Database, session: SessionId, text: str, *, key: str) -> li
 def test_lines_of_batches_lose_what_equal_ones_are_found_by(
     store: Database, tmp_path: Path
 ) -> None:
-    first = batches_of(store).create(lines(tmp_path, "yes", "no"), user_id="ada", name="first")
+    of_yes = answered_twice(store, tmp_path)
+    age(store, of_yes)
+    assert empty(store) == 1
+    assert keyed(store) == [(1, False), (1, False), (2, True), (2, True)]
+
+
+def test_so_do_lines_that_have_an_answer_whose_own_line_went_before_it(
+    store: Database, tmp_path: Path
+) -> None:
+    of_yes = answered_twice(store, tmp_path)
+    with store.begin() as conn:
+        old = batch_rows.update().where(batch_rows.c.name == "first")
+        conn.execute(old.values(ended_at=NOW - 60 * DAY))
+        assert purge_lines(conn, older_than=50 * DAY) == 2
+    assert keyed(store) == [(1, True), (2, True)]
+    age(store, of_yes)
+    assert empty(store) == 1
+    assert keyed(store) == [(1, False), (2, True)]
+
+
+def test_so_do_lines_that_have_an_answer_of_a_session_that_is_deleted(
+    store: Database, tmp_path: Path
+) -> None:
+    of_yes = answered_twice(store, tmp_path)
+    with store.begin() as conn:
+        sessions.remove(conn, of_yes.session_id)
+    assert keyed(store) == [(1, False), (2, True), (2, True)]
+
+
+def answered_twice(store: Database, folder: Path) -> TurnRecord:
+    """Have two lines answered, and their answers taken by equal ones; return the first turn."""
+    first = batches_of(store).create(lines(folder, "yes", "no"), user_id="ada", name="first")
     said = {one.line: one.turn_id for one in first.iter_results()}
     for turn in said.values():
         assert turn is not None
         rows.run(store, turn)
-    path = lines(tmp_path, "yes", "no")
+    path = lines(folder, "yes", "no")
     batches_of(store).create(path, user_id="ada", name="again", reuse=True)
     yes = said[1]
     assert yes is not None
     with store.begin() as conn:
-        of_yes = turns.get(conn, yes)
-    rows.ended_at(store, of_yes.id, NOW - 31 * DAY)
-    rows.set_session(store, of_yes.session_id, created_at=NOW - 400 * DAY)
-    assert empty(store) == 1
+        return turns.get(conn, yes)
+
+
+def age(store: Database, turn: TurnRecord) -> None:
+    rows.ended_at(store, turn.id, NOW - 31 * DAY)
+    rows.set_session(store, turn.session_id, created_at=NOW - 400 * DAY)
+
+
+def keyed(store: Database) -> list[tuple[int, bool]]:
+    """Return the lines of all batches, and whether each is found by equal ones."""
     with store.begin() as conn:
-        keys = conn.execute(select(batch_lines.c.line, batch_lines.c.key.is_not(None)))
-        assert sorted(tuple(one) for one in keys) == [(1, False), (1, False), (2, True), (2, True)]
+        found = conn.execute(select(batch_lines.c.line, batch_lines.c.key.is_not(None)))
+        return sorted((line, has_key) for line, has_key in found)
 
 
 def lines(folder: Path, *texts: str) -> Path:

@@ -25,7 +25,7 @@ from turnmill.store.database import Database
 from turnmill.store.deletion_records import DeletionReport, Gone
 from turnmill.store.line.attached import use
 from turnmill.store.line.due import purge_deleted
-from turnmill.store.nouns import deletions, forks, lifecycle, sessions, turns
+from turnmill.store.nouns import deletions, forks, holds, lifecycle, sessions, turns
 from turnmill.store.records import Fenced, NewSession, SessionRecord
 from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema.file_tables import attachment_uses, attachments
@@ -280,6 +280,22 @@ def test_a_session_that_a_turn_runs_in_is_gone_at_once_and_its_rows_after_it(
         assert purge_deleted(conn) == 1
     assert report(store, session).done
     assert report(store, session).rows["turns"] == 1
+
+
+def test_a_hold_keeps_the_rows_of_a_deleted_session_that_are_still_there(store: Database) -> None:
+    session = rows.start(store)
+    claim = steps.take_one(store, steps.send(store, session).turn_id)
+    with store.begin() as conn:
+        sessions.remove(conn, session)
+        holds.hold(conn, "ada", "case 7")
+    steps.end(store, claim)
+    with store.begin() as conn:
+        assert purge_deleted(conn) == 0
+    assert [one.what for one in report(store, session).pending] == ["legal hold"]
+    with store.begin() as conn:
+        holds.release(conn, "ada")
+        assert purge_deleted(conn) == 1
+    assert report(store, session).done
 
 
 def test_what_is_purged_is_reported_as_that(store: Database) -> None:

@@ -6,6 +6,8 @@ from datetime import timedelta
 #: An old batch is asked for as rarely as this many times the shortest pause.
 _RAREST = 10
 _LONGEST_PAUSE = timedelta(minutes=10)
+#: So often in a row a vendor is asked in vain for what is done without, if need be.
+MOST_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from turnmill.domain.errors import NotSent, ProviderError, Rejected
 from turnmill.store.nouns.shards import Native, Shard
 from turnmill_worker.native.ahead import Ahead
-from turnmill_worker.native.pace import Pace
+from turnmill_worker.native.pace import MOST_TRIES, Pace
 from turnmill_worker.native.shard_rows import ShardRows
 from turnmill_worker.native.taking import Taking
 from turnmill_worker.providers.batch_lines import UNREADABLE
@@ -61,17 +61,21 @@ class Reading:
     async def late(self, batch: Native, shard: Shard, batches: Batches) -> VendorBatch | None:
         """Book what has come of a shard after it was given up; None: there may be more to come.
 
-        Or else return what can be deleted.
+        Or else return what can be deleted. What still runs is run for nobody: it is cancelled.
         """
         found = None
         try:
             found = await batches.look(shard.ref)
+            if not found.is_over:  # the vendor did not know it for long, and does again
+                await batches.cancel(shard.ref)
+                return None
             await self.take(batch, shard, batches, found)
         except (NotSent, Rejected) as error:
-            if shard.ended_ago < self._pace.late:
-                if is_missing(error):
-                    return None
+            is_early = shard.ended_ago < self._pace.late
+            if not is_missing(error) and (is_early or shard.tries < MOST_TRIES):
                 raise
+            if is_early:
+                return None
         return found or VendorBatch(ref=shard.ref, status="gone", is_over=True)
 
     async def is_of(self, shard: Shard, batches: Batches, one: VendorBatch) -> bool:

@@ -17,7 +17,7 @@ from turnmill.store.nouns.shards import REFUSED_FOR_WINDOW, Native, Shard
 from turnmill.store.types import db_now
 from turnmill_worker.native.doors import Doors, Shut
 from turnmill_worker.native.making import Making
-from turnmill_worker.native.pace import Pace
+from turnmill_worker.native.pace import MOST_TRIES, Pace
 from turnmill_worker.native.reading import GONE, Reading, is_missing
 from turnmill_worker.native.reserving import Reserving, ShardLines
 from turnmill_worker.native.saying import Saying
@@ -27,7 +27,6 @@ from turnmill_worker.providers.batch_port import UNSUPPORTED, Batches, Line, Ven
 
 logger = logging.getLogger("turnmill.native")
 
-_MOST_TRIES = 20
 #: The vendor knows of nothing that costs.
 _UNBEGUN = frozenset({ShardState.READY, ShardState.STORED})
 
@@ -290,7 +289,7 @@ class Tending:
                 return await self._note(shard, due_in=self._pace.unread, tries=0)
             told = {"status": found.status, "outputs": list(found.outputs)}
             shard = await self._noted(shard, **told, tries=0)
-        if shard.tries < _MOST_TRIES and (shard.stored or shard.ref or shard.outputs):
+        if shard.tries < MOST_TRIES and (shard.stored or shard.ref or shard.outputs):
             batches = self._saying.batches_of(shard.provider)
             kept = VendorBatch(
                 ref=shard.ref, status=shard.status, is_over=True, outputs=shard.outputs
@@ -299,7 +298,7 @@ class Tending:
             stored = await batches.stored(_name_of(shard), within=shard.made_ago)
             stored = [*dict.fromkeys([shard.stored, *stored])] if shard.stored else stored
             await batches.clear(kept if shard.ref else None, stored=stored)
-        left = {"error_code": NOT_DELETED} if shard.tries >= _MOST_TRIES else {}
+        left = {"error_code": NOT_DELETED} if shard.tries >= MOST_TRIES else {}
         return await self._note(shard, due_in=None, state=ShardState.DONE, **left)
 
     async def _begun(self, shard: Shard, begun: VendorBatch) -> Shard | None:

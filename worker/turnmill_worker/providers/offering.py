@@ -167,7 +167,7 @@ def _tightened(schema: Any) -> bool:
     if isinstance(schema, list):
         return all(map(_tightened, schema))
     if not isinstance(schema, dict):
-        return True
+        return not isinstance(schema, bool)  # which is what anything fits, or nothing
     if "oneOf" in schema:
         schema["anyOf"] = schema.pop("oneOf")
     for key in [key for key, value in schema.items() if not _is_taken(key, value, schema)]:

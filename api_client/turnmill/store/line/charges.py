@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select, update
 
 from turnmill.domain.batches import ShardState
 from turnmill.domain.budgets import Period
@@ -71,9 +71,8 @@ def charge_orphans(conn: Connection, *, limit: int = 500) -> int:
         _is_of_claim(),
         charges.c.at < db_asof_after(-_A_WHILE.total_seconds()),
     )
-    rows = conn.execute(
-        select(charges).where(old, ~select(turns.c.id).where(runs).exists()).limit(limit)
-    ).all()
+    orphans = select(charges).where(old, ~select(turns.c.id).where(runs).exists())
+    rows = conn.execute(_of_nobody_else(orphans.limit(limit))).all()
     book(conn, [_moved(conn, row, None) for row in rows])
     return len(rows) or _give_back_of_batches(conn, limit=limit) or _give_back_orphans(conn)
 
@@ -84,6 +83,11 @@ def _is_of_claim() -> ColumnElement[bool]:
     See `batch_reserving`, and `give_back`.
     """
     return charges.c.fence > 0
+
+
+def _of_nobody_else(rows: Select[Any]) -> Select[Any]:
+    """Lock those that nobody else puts right at this moment: each is booked once."""
+    return rows.with_for_update(key_share=True, skip_locked=True)
 
 
 def _give_back_of_batches(conn: Connection, *, limit: int) -> int:
@@ -97,7 +101,7 @@ def _give_back_of_batches(conn: Connection, *, limit: int) -> int:
         charges.c.fence == OF_BATCH,
         ~select(batches.c.id).where(goes_on).exists(),
     )
-    rows = conn.execute(left.limit(limit)).all()
+    rows = conn.execute(_of_nobody_else(left.limit(limit))).all()
     book(conn, [_moved(conn, row, _NOTHING) for row in rows])
     return len(rows)
 
@@ -183,7 +187,8 @@ def charge_truly(
     whose = [charges.c.turn_id == turn_id, open_one, _is_of_claim()]
     if fence is not None:
         whose.append(charges.c.fence == fence)
-    rows = conn.execute(select(charges).where(*whose)).all()
+    mine = select(charges).where(*whose).order_by(*charges.primary_key)
+    rows = conn.execute(mine.with_for_update(key_share=True)).all()
     book(conn, [_trued(conn, row, cost, ends=ends) for row in rows])
 
 

@@ -16,6 +16,7 @@ from turnmill.store.line.removing import remove_sessions
 from turnmill.store.line.unfed import unfed
 from turnmill.store.records import Head, Moved, Waits
 from turnmill.store.schema.batch_tables import to_be_tended as to_be_tended_batches
+from turnmill.store.schema.erasure_tables import holds
 from turnmill.store.schema.house_tables import announcements, wishes
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import EXPIRING_SQL, batches, sessions, turns
@@ -148,11 +149,13 @@ def _expired() -> tuple[Any, ...]:
 
 
 def purge_deleted(conn: Connection, *, limit: int = 100) -> int:
-    """Remove the rows of deleted sessions that nothing runs in any more; return how many."""
+    """Remove the rows of deleted sessions in which nothing runs, of nobody on hold; how many."""
     running = select(turns.c.id).where(
         turns.c.session_id == sessions.c.id, turns.c.state == TurnState.RUNNING
     )
-    condition = (sessions.c.status == SessionStatus.DELETED, ~running.exists())
+    held = select(holds.c.user_id).where(holds.c.user_id == sessions.c.user_id)
+    is_deleted = sessions.c.status == SessionStatus.DELETED
+    condition = (is_deleted, ~running.exists(), ~held.exists())
     ids = conn.scalars(select(sessions.c.id).where(*condition).limit(limit)).all()
     mine = lock_sessions(conn, [SessionId(one) for one in ids], wait=False) if ids else set()
     # Asked again under the locks.

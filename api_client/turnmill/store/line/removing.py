@@ -13,6 +13,7 @@ from turnmill.domain.states import UNFINISHED, SessionStatus
 from turnmill.store.deletion_records import Gone
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release
+from turnmill.store.line.content import forget_line_keys
 from turnmill.store.line.copies import with_copies
 from turnmill.store.line.endings import tell_ended
 from turnmill.store.line.going import keep_money
@@ -54,6 +55,8 @@ def remove_sessions(
     _bury(conn, session_ids, how=how, lines=_take_lines(conn, session_ids))
     count_gone(conn, session_ids)
     of_topics = topics_of(conn, session_ids)
+    answers = select(turns.c.id).where(turns.c.session_id.in_(list(session_ids)))
+    forget_line_keys(conn, batch_lines.c.reused_from.in_(answers))
     for one in _NOW:
         if one.goes is Goes.BY_NAME and one.table is not sessions:
             conn.execute(delete(one.table).where(one.of_sessions(session_ids)))

@@ -186,7 +186,8 @@ def mark_gone(conn: Connection, *which: ColumnElement[bool]) -> list[Owed]:
 
 def remove(conn: Connection, attachment_id: UUID) -> list[Owed]:
     """Let the attachment go, whoever uses it, or raise AttachmentNotFound, or UserOnHold."""
-    whose = conn.scalar(select(_row.user_id).where(_row.id == attachment_id))
+    mine = select(_row.user_id).where(_row.id == attachment_id)
+    whose = conn.scalar(mine.with_for_update(key_share=True))
     if whose is not None:
         refuse_held(conn, whose)
     owed = mark_gone(conn, _row.id == attachment_id, _is_kept)
@@ -217,7 +218,8 @@ def mark_due(conn: Connection, *, limit: int = 500) -> int:
     ids = conn.scalars(due).all()
     if not ids:
         return 0
-    # A statement of its own, which sees the uses that were noted before the locks were taken.
+    # Statements of their own, which see the uses and holds that were noted before the locks.
+    free = set(conn.scalars(select(_row.id).where(_row.id.in_(ids), nobody_holds(_row.user_id))))
     used = set(
         conn.scalars(
             select(attachment_uses.c.attachment_id).where(attachment_uses.c.attachment_id.in_(ids))
@@ -225,7 +227,7 @@ def mark_due(conn: Connection, *, limit: int = 500) -> int:
     )
     if used:
         conn.execute(update(attachments).where(_row.id.in_(used)).values(due_at=None))
-    if unused := [one for one in ids if one not in used]:
+    if unused := [one for one in ids if one in free and one not in used]:
         mark_gone(conn, _row.id.in_(unused))
     return len(ids)
 

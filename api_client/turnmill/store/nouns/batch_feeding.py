@@ -317,6 +317,7 @@ def _drop_rest(conn: Connection, batch: BatchRecord, *, limit: int) -> Fed:
 
 
 def _drop(conn: Connection, batch: BatchRecord, lines: Sequence[int], code: str) -> None:
+    nothing = {"content": None, "metadata": None, "key": None}
     done = conn.execute(
         update(batch_lines)
         .where(
@@ -324,7 +325,7 @@ def _drop(conn: Connection, batch: BatchRecord, lines: Sequence[int], code: str)
             batch_lines.c.line.in_(lines),
             batch_lines.c.state == LineState.STAGED,
         )
-        .values(state=LineState.DROPPED.value, content=None, metadata=None, error_code=code)
+        .values(state=LineState.DROPPED.value, error_code=code, **nothing)
     ).rowcount
     if done:
         count_lines(conn, batch.id, DROPPED, done, error_code=code)

@@ -11,10 +11,11 @@ from turnmill.domain.errors import SessionNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import TurnState
 from turnmill.store.deletion_records import DeletionReport, Gone, Impossible, Pending
+from turnmill.store.nouns.holds import not_on_hold
 from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.life_tables import tombstones
-from turnmill.store.schema.tables import turns
+from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import Timestamp
 
 _shard = batch_shards.c
@@ -46,15 +47,20 @@ def report_of(conn: Connection, session_id: SessionId) -> DeletionReport:
 
 
 def _running(conn: Connection, row: Any) -> Iterator[Pending]:
-    """Yield the turn after which the rows go."""
+    """Yield the turn after which the rows go, and the hold after which they do."""
     if row.removed_at is not None:
         return
+    held = select(sessions.c.id).where(sessions.c.id == row.session_id, ~not_on_hold())
+    is_held = conn.execute(held).first() is not None
+    if is_held:
+        yield Pending(what="legal hold", count=1)
     until = conn.scalar(
         select(func.max(turns.c.lease_until, type_=Timestamp)).where(
             turns.c.session_id == row.session_id, turns.c.state == TurnState.RUNNING
         )
     )
-    yield Pending(what="running turn", count=1, due_at=until)
+    if until is not None or not is_held:
+        yield Pending(what="running turn", count=1, due_at=until)
 
 
 def _elsewhere(conn: Connection, session_id: SessionId) -> Iterator[Pending]:

@@ -12,6 +12,7 @@ from turnmill.store.deletion_records import Hold
 from turnmill.store.nouns.users import is_known
 from turnmill.store.schema.belongings import SPOKEN
 from turnmill.store.schema.erasure_tables import erasures, holds
+from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.tables import sessions
 from turnmill.store.types import insert_into, lock_table
 
@@ -20,7 +21,7 @@ def hold(conn: Connection, user_id: str, reason: str) -> Hold:
     """Let nobody delete what is the user's; raises UserNotFound.
 
     And UserErased where his erasure has begun, or that of somebody who has spoken in a session of
-    his: what of it has gone by now is gone.
+    his: what of it has gone by now is gone. What is being deleted at this moment is waited for.
     """
     conn.execute(lock_table(holds))
     begun = _begun(conn, user_id)
@@ -35,7 +36,19 @@ def hold(conn: Connection, user_id: str, reason: str) -> Hold:
         raise UserNotFound("nothing is known of such a user")
     statement = insert_into(conn, holds).values(user_id=user_id, reason=reason)
     held = statement.on_conflict_do_update(index_elements=["user_id"], set_={"reason": reason})
-    return Hold(**conn.execute(held.returning(*holds.c)).one()._mapping)
+    found = Hold(**conn.execute(held.returning(*holds.c)).one()._mapping)
+    _wait_for_deletions(conn, user_id)
+    return found
+
+
+def _wait_for_deletions(conn: Connection, user_id: str) -> None:
+    """Return when nobody deletes anything of the user's who has not seen his hold.
+
+    Whoever deletes a session or a file looks for holds under its lock.
+    """
+    for table in (sessions, attachments):
+        mine = select(table.c.id).where(table.c.user_id == user_id).order_by(table.c.id)
+        conn.execute(mine.with_for_update(read=True)).all()
 
 
 def release(conn: Connection, user_id: str) -> bool:

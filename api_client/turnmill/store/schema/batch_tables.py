@@ -58,6 +58,13 @@ batch_lines = Table(
 )
 _FED = text("turn_id IS NOT NULL")
 Index("ix_batch_lines_turn_id", batch_lines.c.turn_id, postgresql_where=_FED, sqlite_where=_FED)
+_REUSED = text("reused_from IS NOT NULL")
+Index(
+    "ix_batch_lines_reused_from",
+    batch_lines.c.reused_from,
+    postgresql_where=_REUSED,
+    sqlite_where=_REUSED,
+)
 _WAITING = text("session IS NOT NULL AND turn_id IS NULL")
 Index(
     "ix_batch_lines_session",

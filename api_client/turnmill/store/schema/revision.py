@@ -12,9 +12,9 @@ from turnmill.store.schema.tables import sessions
 from turnmill.store.schema_name import SCHEMA, execute
 
 #: The newest revision that this code knows; a test holds it equal to the newest migration.
-HEAD = "0057"
+HEAD = "0058"
 #: The oldest revision that this code runs on: that of its newest migration of the kind `pre`.
-NEEDS = "0057"
+NEEDS = "0058"
 
 #: Our own: an application with Alembic has a table `alembic_version` in the same database.
 VERSION_TABLE = "schema_version"

@@ -27,6 +27,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release_turns
+from turnmill.store.line.content import forget_line_keys
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.topics import forget_topic
 from turnmill.store.nouns.holds import not_on_hold
@@ -186,10 +187,8 @@ def _forget_hashes(conn: Connection, ended: Sequence[Any]) -> None:
     """
     keyed = and_(turns.c.id.in_(ended), turns.c.idempotency_key.is_not(None))
     conn.execute(update(turns).where(keyed).values(idempotency_hash=OF_WHAT_IS_GONE))
-    lines = batch_lines.c
-    of_turns = or_(lines.turn_id.in_(ended), lines.reused_from.in_(ended))
-    keys = select(lines.key).where(lines.turn_id.in_(ended), lines.key.is_not(None))
-    conn.execute(update(batch_lines).where(lines.key.in_(keys), of_turns).values(key=None))
+    for turn in (batch_lines.c.turn_id, batch_lines.c.reused_from):
+        forget_line_keys(conn, turn.in_(ended))
 
 
 def _empty_notes(conn: Connection, session_id: SessionId, *, until: datetime) -> None:

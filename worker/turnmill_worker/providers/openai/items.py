@@ -78,8 +78,11 @@ def input_of(
 
 
 def reasons(model: str) -> bool:
-    """Tell whether it may be asked for its reasoning, and given it back; others refuse that."""
-    return not model.startswith(_PLAIN)
+    """Tell whether it may be asked for its reasoning, and given it back; others refuse that.
+
+    A model that was fine-tuned, or is served by somebody else, does as its base does.
+    """
+    return not model.rpartition("/")[2].removeprefix("ft:").startswith(_PLAIN)
 
 
 def _nothing_said() -> list[Any]:
