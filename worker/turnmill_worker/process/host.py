@@ -104,7 +104,7 @@ class Host:
 
         gc.disable()  # what is imported now stays
         runtime.preload()
-        _spare_the_collector()
+        spare_the_collector()
         sys.setswitchinterval(_HANDS_OVER_AFTER)
 
         async def start() -> None:
@@ -128,7 +128,7 @@ def _allow_open_files(slots: int) -> None:
             logger.warning("%d open files are allowed, %d turns want %d", most, slots, wanted)
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Let the garbage collector look at what turns leave behind, and seldom at the rest.
 
     A full collection otherwise walks through everything that the SDKs and SQLAlchemy have made at
