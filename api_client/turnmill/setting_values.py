@@ -5,6 +5,22 @@ from datetime import timedelta
 
 from turnmill.domain.errors import InvalidSetting
 
+#: A keyring may stand in it: lines, of which the last one ends, too.
+_OF_LINES = "TURNMILL_ENCRYPTION_KEYS"
+
+
+def refuse_windows_line_ends(env: Mapping[str, str]) -> None:
+    """Raise InvalidSetting where a value ends as a line of a file that Windows wrote does.
+
+    Nobody sees it, and a folder, a password or a database would be called so.
+    """
+    for name, value in env.items():
+        if name.startswith("TURNMILL_") and name != _OF_LINES and value.endswith(("\r", "\r\n")):
+            raise InvalidSetting(
+                f"{name} ends with a carriage return, as lines do in a file with Windows line ends",
+                hint="give the file the line ends of Unix: sed -i 's/\\r$//' FILE",
+            )
+
 
 def seconds(
     env: Mapping[str, str], name: str, *, default: float, least: float, most: float = 86_400
