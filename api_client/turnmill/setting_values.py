@@ -9,10 +9,11 @@ from turnmill.domain.errors import InvalidSetting
 _OF_LINES = "TURNMILL_ENCRYPTION_KEYS"
 
 
-def refuse_windows_line_ends(env: Mapping[str, str]) -> None:
-    """Raise InvalidSetting where a value ends as a line of a file that Windows wrote does.
+def with_unix_line_ends(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment; raises InvalidSetting where a value has a line end of Windows.
 
-    Nobody sees it, and a folder, a password or a database would be called so.
+    It comes of a file that was written there. Nobody sees it, and a folder, a password or a
+    database would be called so.
     """
     for name, value in env.items():
         if name.startswith("TURNMILL_") and name != _OF_LINES and value.endswith(("\r", "\r\n")):
@@ -20,6 +21,7 @@ def refuse_windows_line_ends(env: Mapping[str, str]) -> None:
                 f"{name} ends with a carriage return, as lines do in a file with Windows line ends",
                 hint="give the file the line ends of Unix: sed -i 's/\\r$//' FILE",
             )
+    return env
 
 
 def seconds(

@@ -16,8 +16,8 @@ from turnmill.setting_values import (
     days,
     networks,
     port,
-    refuse_windows_line_ends,
     seconds,
+    with_unix_line_ends,
 )
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read TURNMILL_* and check them; raises InvalidSetting or UnsafeSetting."""
-        env = os.environ if environ is None else environ
-        refuse_windows_line_ends(env)
+        env = with_unix_line_ends(os.environ if environ is None else environ)
         profile = _profile(env.get("TURNMILL_PROFILE", "development"))
         settings = cls(
             profile=profile,
