@@ -208,8 +208,8 @@ def _of_workers(workers: Sequence[WorkerSays], in_use: InUse) -> Findings:
 
 
 _INSTALL = (
-    "misspelt: turnmill sessions move SESSION --provider NAME; else install the package that"
-    " registers it under turnmill.providers"
+    "if it is misspelt: turnmill sessions move SESSION --provider NAME; else install the package"
+    " that registers it under turnmill.providers"
 )
 
 

@@ -26,8 +26,8 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         ),
         **_each(
             *("provider_unknown", "provider_broken", "provider_ambiguous"),
-            hint="misspelt: `turnmill sessions move SESSION --provider NAME`; else install its"
-            f" package for every worker, repair it, or remove one of two, {_RETRY}",
+            hint="if it is misspelt, `turnmill sessions move SESSION --provider NAME`; else install"
+            f" its package for every worker, repair it, or remove one of two, {_RETRY}",
         ),
         **_each(
             *("model_not_found", "not_found_error"),
