@@ -5,6 +5,24 @@ from datetime import timedelta
 
 from turnmill.domain.errors import InvalidSetting
 
+#: A keyring may stand in it: lines, of which the last one ends, too.
+_OF_LINES = "TURNMILL_ENCRYPTION_KEYS"
+
+
+def with_unix_line_ends(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment; raises InvalidSetting where a value has a line end of Windows.
+
+    It comes of a file that was written there. Nobody sees it, and a folder, a password or a
+    database would be called so.
+    """
+    for name, value in env.items():
+        if name.startswith("TURNMILL_") and name != _OF_LINES and value.endswith(("\r", "\r\n")):
+            raise InvalidSetting(
+                f"{name} ends with a carriage return, as lines do in a file with Windows line ends",
+                hint="give the file the line ends of Unix: sed -i 's/\\r$//' FILE",
+            )
+    return env
+
 
 def seconds(
     env: Mapping[str, str], name: str, *, default: float, least: float, most: float = 86_400

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
-from turnmill.setting_values import bound, count, days, networks, port, seconds
+from turnmill.setting_values import (
+    bound,
+    count,
+    days,
+    networks,
+    port,
+    seconds,
+    with_unix_line_ends,
+)
 
 if TYPE_CHECKING:
     from turnmill.tools import Tool
@@ -124,7 +132,7 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read TURNMILL_* and check them; raises InvalidSetting or UnsafeSetting."""
-        env = os.environ if environ is None else environ
+        env = with_unix_line_ends(os.environ if environ is None else environ)
         profile = _profile(env.get("TURNMILL_PROFILE", "development"))
         settings = cls(
             profile=profile,

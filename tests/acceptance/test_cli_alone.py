@@ -90,6 +90,7 @@ def test_sessions_are_listed_paused_archived_and_deleted(alone: Terminal) -> Non
         (("turns", "ls", "--limit", "1000000000000"), 2, "--limit"),
         (("nonsense",), 2, "No such command"),
         (("worker",), 1, "TURNMILL_BROKER_URL is not set"),
+        (("worker",), 1, "SQLite needs no worker"),
         (("demo", "--provider", "openai"), 1, "set OPENAI_API_KEY"),
     ],
 )

@@ -16,6 +16,7 @@ import yaml
 
 from tests.acceptance.pages import GENERATED, ROOT, Block, blocks_of, commands_of, pages, prose_of
 from turnmill.cli import cli
+from turnmill.store.nouns.why import Cause
 from turnmill.store.schema.belongings import BELONGINGS
 from turnmill.variables import VARIABLES
 
@@ -184,6 +185,12 @@ def test_every_page_is_reached_from_the_readme() -> None:
         )
     }
     assert {page.name for page in (ROOT / "docs").glob("*.md")} <= linked
+
+
+def test_the_table_of_what_a_turn_waits_for_has_every_cause() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    (part,) = re.findall(r"^## Why a turn waits\n(.*?)^## ", page, flags=re.DOTALL | re.MULTILINE)
+    assert {cause.value for cause in Cause} <= set(re.findall(r"`([a-z_]+)`", part))
 
 
 def test_every_variable_of_the_docs_is_read_by_something() -> None:

@@ -123,6 +123,21 @@ def test_who_may_not_migrate_is_told_whose_the_tables_are(place: Place, tmp_path
         place.sql("GRANT SELECT ON ALL TABLES IN SCHEMA turnmill TO doctors_role")
 
 
+def test_who_may_make_no_schema_is_told_which_grant_a_migration_needs(
+    place: Place, tmp_path: Path
+) -> None:
+    place.sql(f"CREATE ROLE doctors_role LOGIN PASSWORD '{SECRET}'")
+    place.undo.callback(place.sql, "DROP OWNED BY doctors_role", "DROP ROLE doctors_role")
+    parts = urlsplit(place.database_url)
+    where = parts.netloc.rpartition("@")[2]
+    his = parts._replace(netloc=f"doctors_role:{SECRET}@{where}").geturl()
+    environment = place.environment | {"TURNMILL_DATABASE_URL": his, "TURNMILL_SCHEMA": "another"}
+    said = Terminal(tmp_path, environment).run("migrate")
+    assert said.code != 0 and SECRET not in said.err
+    assert "may not make the schema another" in said.err
+    assert "GRANT it CREATE ON DATABASE" in said.err
+
+
 def test_what_migrations_make_is_what_is_looked_for(place: Place) -> None:
     known = {*expected()}
     database = Database(place.database_url, pool_size=1)

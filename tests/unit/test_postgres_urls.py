@@ -98,6 +98,14 @@ SECRET = "sEcReT"
         (f"postgresql://u:{SECRET}@{'x' * 64}/d", "cannot be understood"),
         (f"nix://u:{SECRET}@h/d", "no store for nix"),
         (f"u:{SECRET}@h/d", "cannot be understood"),
+        (f"postgresql://u:{SECRET}@h/d\r", "line end"),
+        (f" postgresql://u:{SECRET}@h/d", "white space"),
+        (f"sqlite:///{SECRET}.db\r\n", "line end"),
+        (f"sqlite://{SECRET}.db", "sqlite:///file.db"),
+        (f"sqlite://u:{SECRET}@h/d", "names a host"),
+        (f"sqlite:///{SECRET}%00.db", "cannot be understood"),
+        (f"sqlite:///d?timeout={SECRET}", "a parameter"),
+        (f"sqlite:///d?check_same_thread={SECRET}", "a parameter"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_without_quoting_any_of_it(

@@ -16,8 +16,11 @@ from turnmill.domain.errors import KeyMissing, ProviderUnknown, Rejected
 from turnmill_worker.pool import loops
 from turnmill_worker.pool.loops import run_to_end
 from turnmill_worker.providers import installed
+from turnmill_worker.providers.anthropic.provider import AnthropicProvider
 from turnmill_worker.providers.calls import Call
 from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.providers.openai.audio import OpenAITranscriber
+from turnmill_worker.providers.openai.provider import OpenAIProvider
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.providers.voices import speakers, transcribers
@@ -78,6 +81,40 @@ def test_a_missing_key_names_the_variable_to_set(name: str, variable: str) -> No
     with pytest.raises(KeyMissing) as caught:
         registry.get(name)
     assert variable in caught.value.hint
+
+
+@pytest.mark.parametrize("left", ["\r", "\n", "\r\n", " "])
+def test_a_line_end_behind_a_key_is_none_of_it(left: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with Windows line ends leaves one there, and a secret that was made with `echo`."""
+    accounts = []
+    for behind in ("", left):
+        for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_ORG_ID"):
+            monkeypatch.setenv(variable, "a-key" + behind)
+        for variable in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"):
+            monkeypatch.setenv(variable, "http://127.0.0.1:9/v1" + behind)
+        made = [each.from_env() for each in (OpenAIProvider, AnthropicProvider, OpenAITranscriber)]
+        accounts.append([one.account for one in made])
+        for one in made:
+            asyncio.run(one.aclose())
+    assert accounts[0] == accounts[1]
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"])
+@pytest.mark.parametrize("key", ["a-\u201ckey\u201d", "a\nkey", "a\u00a0key"])
+def test_what_can_be_no_key_is_refused_before_it_is_sent_and_not_told(
+    variable: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, key)
+    with pytest.raises(KeyMissing) as caught:
+        ProviderRegistry().get(variable.partition("_")[0].lower())
+    assert variable in caught.value.hint
+    assert key not in f"{caught.value!r} {caught.value.detail} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_a_key_of_white_space_is_missing(name: str) -> None:
+    variable = f"{name.upper()}_API_KEY"
+    assert ProviderRegistry({variable: "\r\n"}).missing_key(name) == variable
 
 
 def test_configured_are_those_that_lack_no_key() -> None:

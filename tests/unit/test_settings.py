@@ -91,5 +91,18 @@ def test_what_cannot_be_understood_is_refused_by_name(name: str, value: str) -> 
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["HOME", "FLOWER_AUTH", "DATABASE_URL", "CONCURRENCY"])
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_a_value_from_a_file_with_windows_line_ends_is_refused_by_name(name: str, end: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"TURNMILL_{name} ends with a carriage") as caught:
+        read(**{name: f"secret-word{end}"})
+    assert "line ends" in caught.value.hint
+    assert "secret-word" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_the_lines_of_a_keyring_may_end_in_any_way() -> None:
+    assert read(ENCRYPTION_KEYS="one\r\ntwo\r\n").is_encrypted
+
+
 def test_development_forgives() -> None:
     assert read(DATABASE_URL=REMOTE_DATABASE).database_url == REMOTE_DATABASE

@@ -45,10 +45,10 @@ def settings_of_servers(*, database: bool = True) -> Settings:
         ("TURNMILL_BROKER_URL", settings.broker_url, True),
     ):
         if needed and not url:
-            raise InvalidSetting(
-                f"{variable} is not set",
-                hint=f"set {variable}, or run `turnmill up`, which brings the servers along",
-            )
+            hint = f"set {variable}, or run `turnmill up`, which brings the servers along"
+            if database and settings.database_url.startswith("sqlite"):
+                hint = "SQLite needs no worker: turns run in the process that sends them"
+            raise InvalidSetting(f"{variable} is not set", hint=hint)
     return settings
 
 

@@ -85,7 +85,7 @@ _ESTIMATED = frozenset({Cause.LANE_BUSY, Cause.BEHIND})
 
 _WORDS: Mapping[Cause, str] = MappingProxyType(
     {
-        Cause.ENDED: "for nothing: it is {state}{see}",
+        Cause.ENDED: "for nothing: it has ended: {state}{see}",
         Cause.RUNNING: "{that_is}running{so_long}: a worker waits for its provider or its tools",
         Cause.BEHIND: "for {before}: turnmill turns show {head}",
         Cause.SESSION_PAUSED: "its session is paused: turnmill sessions resume {session}",

@@ -38,6 +38,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _UNKNOWN_URL = "postgresql://user:password@host:5432/name, sqlite:///file.db or sqlite://"
+_OF_A_FILE = "sqlite:///file.db, or with a whole path sqlite:////var/lib/file.db"
 
 
 def parse_url(text: str) -> URL:
@@ -54,6 +55,11 @@ def address_of(text: str) -> Address | None:
             hint="set TURNMILL_DATABASE_URL, or run `turnmill up` in this folder: commands find it,"
             " and so does Client.from_env()",
         )
+    if text != text.strip():
+        raise InvalidSetting(
+            "the database URL has white space or a line end around it",
+            hint="remove it: a file with Windows line ends leaves one behind each value",
+        )
     return read(text) if text.startswith("postgres") else None
 
 
@@ -64,10 +70,26 @@ def _file_url(text: str) -> URL:
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise InvalidSetting("the database URL cannot be understood", hint=_UNKNOWN_URL) from None
     if backend == "sqlite":
-        return url.set(drivername="sqlite+pysqlite")
+        return _taken(url.set(drivername="sqlite+pysqlite"))
     raise InvalidSetting(
         f"Turnmill has no store for {backend}", hint="use postgresql:// or sqlite://"
     )
+
+
+def _taken(url: URL) -> URL:
+    """Return the URL of a file, or of memory, once its driver has taken what it says."""
+    try:
+        url.get_dialect()().create_connect_args(url)
+        if "\0" in (url.database or ""):
+            raise ValueError
+    except ArgumentError:  # sqlite://file.db: what is meant for a file is a host there
+        raise InvalidSetting("the URL of an SQLite file names a host", hint=_OF_A_FILE) from None
+    except ValueError:
+        raise InvalidSetting(
+            "the file, or a parameter, in the URL of an SQLite file cannot be understood",
+            hint=_OF_A_FILE,
+        ) from None
+    return url
 
 
 class Database:

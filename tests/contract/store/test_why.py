@@ -171,11 +171,11 @@ def test_a_turn_without_a_reply_names_the_command_that_says_why(store: Database)
     turn = rows.send(store, rows.start(store))
     rows.run(store, turn, TurnState.FAILED, error_code="key_missing")
     said = in_a_line(asked(store, turn))
-    assert said == f"for nothing: it is failed. turnmill turns show {turn}"
+    assert said == f"for nothing: it has ended: failed. turnmill turns show {turn}"
 
 
 CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
-    Cause.ENDED: (ended, "for nothing: it is succeeded"),
+    Cause.ENDED: (ended, "for nothing: it has ended: succeeded"),
     Cause.RUNNING: (running, "running for "),
     Cause.BEHIND: (behind, "for 2 turns before it, the first is "),
     Cause.SESSION_PAUSED: (session_paused, "its session is paused: turnmill sessions resume "),

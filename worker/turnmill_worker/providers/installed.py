@@ -78,7 +78,7 @@ class Installed(Generic[T]):
         if name == MOCK:
             return None if mock_allowed(self._environ) else ALLOW_MOCK
         variable = KEYS.get(name)
-        return variable if variable and not self._environ.get(variable) else None
+        return variable if variable and not self._environ.get(variable, "").strip() else None
 
     def get(self, name: str) -> T:
         """Return the one of this name, importing it on first use.

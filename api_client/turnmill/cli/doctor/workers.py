@@ -207,7 +207,10 @@ def _of_workers(workers: Sequence[WorkerSays], in_use: InUse) -> Findings:
             yield ok(f"{name}: can be asked{_used_by(sessions)}")
 
 
-_INSTALL = "install the package that registers it under turnmill.providers"
+_INSTALL = (
+    "if it is misspelt: turnmill sessions move SESSION --provider NAME; else install the package"
+    " that registers it under turnmill.providers"
+)
 
 
 def _who(these: Sequence[WorkerSays], of: Sequence[WorkerSays]) -> str:

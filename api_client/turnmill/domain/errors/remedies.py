@@ -21,11 +21,23 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
     {
         **_each(
             "key_missing",
-            hint=f"set the provider's key for every worker and restart them, {_RETRY}",
+            hint="set the provider's key (OPENAI_API_KEY, ANTHROPIC_API_KEY) for every worker and"
+            f" restart them, {_RETRY}",
         ),
         **_each(
             *("provider_unknown", "provider_broken", "provider_ambiguous"),
-            hint=f"install the provider's package, repair it or remove one of two, {_RETRY}",
+            hint="if it is misspelt, `turnmill sessions move SESSION --provider NAME`; else install"
+            f" its package for every worker, repair it, or remove one of two, {_RETRY}",
+        ),
+        **_each(
+            *("model_not_found", "not_found_error"),
+            hint="the vendor has no such model for this key: `turnmill sessions move SESSION"
+            f" --model NAME`, {_RETRY}",
+        ),
+        **_each(
+            "invalid_url",
+            hint="the worker's OPENAI_BASE_URL or ANTHROPIC_BASE_URL is no address:"
+            f" https://host/v1, or unset; {_RETRY}",
         ),
         **_each(
             *("invalid_api_key", "authentication_error", "permission_error"),

@@ -169,8 +169,14 @@ def whose(database_url: str, *, schema: str = SCHEMA) -> Iterator[None]:
     """Say whose the tables are, where the role may not change them: a dump may have moved them."""
     try:
         yield
-    except AccessDenied:
+    except AccessDenied as denied:
         owners = _owners(database_url, schema)
+        if owners is None and denied.hint.startswith("GRANT it SELECT"):
+            raise AccessDenied(
+                f"this role may not make the schema {schema} in the database (sqlstate 42501)",
+                hint="GRANT it CREATE ON DATABASE, or migrate as a role that has it:"
+                " TURNMILL_OWNER_URL",
+            ) from None
         if owners is None or owners[0] == owners[1]:
             raise
         raise AccessDenied(

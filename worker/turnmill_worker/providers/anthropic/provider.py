@@ -1,6 +1,5 @@
 """Anthropic's Messages: the history is held by us and sent with each turn, or a thread has it."""
 
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -20,7 +19,7 @@ from turnmill.domain.content import (
     ToolCall,
     ToolOutput,
 )
-from turnmill.domain.errors import KeyMissing, ProviderError
+from turnmill.domain.errors import ProviderError
 from turnmill_worker.http1.body import Body
 from turnmill_worker.providers.answers import id_in, read, tokens_in
 from turnmill_worker.providers.anthropic import files, messages
@@ -34,7 +33,7 @@ from turnmill_worker.providers.anthropic.threads import BETAS, Thread, Threads
 from turnmill_worker.providers.attached import refuse_too_much
 from turnmill_worker.providers.filling import filled
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
-from turnmill_worker.providers.keys import account_of
+from turnmill_worker.providers.keys import account_of, key_in, value_in
 from turnmill_worker.providers.parameters import refuse_prompt, timeout_of
 from turnmill_worker.providers.port import (
     Absent,
@@ -92,10 +91,7 @@ class AnthropicProvider:
     @classmethod
     def from_env(cls) -> Self:
         """Read ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL."""
-        key = os.environ.get("ANTHROPIC_API_KEY")
-        if not key:
-            raise KeyMissing(hint="set ANTHROPIC_API_KEY in the environment of the worker")
-        base_url = os.environ.get("ANTHROPIC_BASE_URL") or None
+        key, base_url = key_in("ANTHROPIC_API_KEY"), value_in("ANTHROPIC_BASE_URL")
         # Its own spans may be told by the environment to hold the content of messages.
         return cls(
             AsyncAnthropic(api_key=key, base_url=base_url, max_retries=0, open_telemetry=False)

@@ -3,7 +3,6 @@
 And https://developers.openai.com/api/docs/guides/text-to-speech.
 """
 
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple, Self
 from openai import AsyncOpenAI
 
 from turnmill.domain.content import Audio
-from turnmill.domain.errors import KeyMissing, MaybeSent, ProviderError
+from turnmill.domain.errors import MaybeSent, ProviderError
 from turnmill_worker.providers.answers import id_in, read
 from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.http import (
@@ -23,7 +22,7 @@ from turnmill_worker.providers.http import (
     encoded,
     headers_of,
 )
-from turnmill_worker.providers.keys import account_of
+from turnmill_worker.providers.keys import account_of, key_in, value_in
 from turnmill_worker.providers.multipart import FormFile, form
 from turnmill_worker.providers.openai.refusals import REQUEST_ID, refusal_of
 from turnmill_worker.providers.openai.spoken import Spoken, pieces_of, usage_of
@@ -70,11 +69,13 @@ class _Account(NamedTuple):
 
     @classmethod
     def from_env(cls) -> Self:
-        key = os.environ.get("OPENAI_API_KEY")
-        if not key:
-            raise KeyMissing(hint="set OPENAI_API_KEY in the environment of the worker")
-        base_url = os.environ.get("OPENAI_BASE_URL") or None
-        sdk = AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0)
+        sdk = AsyncOpenAI(
+            api_key=key_in("OPENAI_API_KEY"),
+            base_url=value_in("OPENAI_BASE_URL"),
+            organization=value_in("OPENAI_ORG_ID"),
+            project=value_in("OPENAI_PROJECT_ID"),
+            max_retries=0,
+        )
         vendor = Vendor(
             base_url=str(sdk.base_url),
             headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),

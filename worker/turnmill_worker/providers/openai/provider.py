@@ -1,6 +1,5 @@
 """OpenAI, and every server that speaks its Responses API or chat completions."""
 
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -22,14 +21,14 @@ from turnmill.domain.content import (
     ToolCall,
     ToolOutput,
 )
-from turnmill.domain.errors import KeyMissing, ProviderError, Rejected
+from turnmill.domain.errors import ProviderError, Rejected
 from turnmill.settings import batch_window
 from turnmill_worker.providers.answers import id_in, raise_untrue, read, tokens_in
 from turnmill_worker.providers.attached import hears, refuse_too_much
 from turnmill_worker.providers.counting import input_bound, output_bound
 from turnmill_worker.providers.filling import filled
 from turnmill_worker.providers.http import RawAnswer, Vendor, encoded, headers_of
-from turnmill_worker.providers.keys import account_of
+from turnmill_worker.providers.keys import account_of, key_in, value_in
 from turnmill_worker.providers.openai import chat, conversations, files, responses
 from turnmill_worker.providers.openai.asking import Asking, Body, followed
 from turnmill_worker.providers.openai.batches import OpenAIBatches
@@ -106,12 +105,15 @@ class OpenAIProvider:
 
     @classmethod
     def from_env(cls) -> Self:
-        """Read OPENAI_API_KEY and OPENAI_BASE_URL; the SDK reads organisation and project."""
-        key = os.environ.get("OPENAI_API_KEY")
-        if not key:
-            raise KeyMissing(hint="set OPENAI_API_KEY in the environment of the worker")
-        base_url = os.environ.get("OPENAI_BASE_URL") or None
-        return cls(AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0))
+        """Read OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_ORG_ID and OPENAI_PROJECT_ID."""
+        sdk = AsyncOpenAI(
+            api_key=key_in("OPENAI_API_KEY"),
+            base_url=value_in("OPENAI_BASE_URL"),
+            organization=value_in("OPENAI_ORG_ID"),
+            project=value_in("OPENAI_PROJECT_ID"),
+            max_retries=0,
+        )
+        return cls(sdk)
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         told = None if emit is None else Told(emit)
