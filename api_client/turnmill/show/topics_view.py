@@ -138,11 +138,12 @@ def _document(found: Suggestion) -> dict[str, Any]:
 
 def _amount(one: Improvement) -> str:
     unit = {"usd": "dollars"}.get(one.what, one.what)
-    digits = 2 if one.what == "usd" else 0
-    middle = f"{one.amount:,.{digits}f} {unit}"
-    if one.low == one.high:
-        return middle
-    return f"{middle} ({one.low:,.{digits}f} to {one.high:,.{digits}f})"
+
+    def figure(value: float) -> str:
+        return f"{rounded(value, digits=2):,f}" if one.what == "usd" else f"{value:,.0f}"
+
+    middle = f"{figure(one.amount)} {unit}"
+    return middle if one.low == one.high else f"{middle} ({figure(one.low)} to {figure(one.high)})"
 
 
 def _sure(one: Finding) -> str:
