@@ -1,6 +1,7 @@
 """An alert goes by what was usual when it opened: what goes wrong for days is not well for that."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, update
@@ -24,7 +25,8 @@ WELL, ILL = (100, 0, 600_000), (50, 50, 0)
 def hours(store: Database, *, ill: timedelta) -> None:
     """Let hours have been well, and ill since so long."""
     until = slot_of(datetime.now(UTC))
-    nothing = dict.fromkeys((*COUNTS, *DOLLARS), 0) | {name: [] for name in SKETCHES}
+    nothing: dict[str, Any] = dict.fromkeys((*COUNTS, *DOLLARS), 0)
+    nothing |= {name: [] for name in SKETCHES}
     lines = []
     for n in range(1, 24 * 9):
         at = until - n * HOUR
