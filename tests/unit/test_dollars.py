@@ -7,11 +7,14 @@ import pytest
 
 from turnmill.domain.analytics.alert_bounds import Rule
 from turnmill.domain.analytics.alert_words import sentence
+from turnmill.domain.budgets import next_warning
 from turnmill.domain.dollars import rounded
+from turnmill.domain.errors import InvalidInput
 from turnmill.show.budget_view import money
 from turnmill.show.difference_view import dollars as dollars_of_differences
 from turnmill.show.report import reading
 from turnmill.show.wording import dollars, known_usd
+from turnmill.testing import memory_client
 from turnmill_worker.flower.words import Words
 
 
@@ -52,6 +55,18 @@ def test_what_an_application_rounds_by_is_not_for_what_is_shown() -> None:
     with decimal.localcontext(decimal.Context(prec=3, rounding=decimal.ROUND_DOWN)):
         assert f"{rounded(Decimal('1234.5678'), digits=2):f}" == "1234.57"
         assert dollars(Decimal("1234.5678905")) == "$1234.567891"
+
+
+def test_an_application_whose_decimals_have_six_digits_sets_budgets_of_more() -> None:
+    rough = decimal.Context(prec=6, rounding=decimal.ROUND_DOWN)
+    with memory_client() as client, decimal.localcontext(rough):
+        found = client.budgets.set(user_id="ada", limit_usd="1234567.89", warn_at=(0.333,))
+        assert found.limit_usd == found.left_usd == Decimal("1234567.89")
+        session = client.sessions.create(user_id="bob", provider="mock", max_cost_usd=1234.5)
+        assert client.budgets.get(session=session).left_usd == Decimal("1234.5")
+        with pytest.raises(InvalidInput):
+            client.budgets.set(user_id="ada", limit_usd="0.00000000001")
+        assert next_warning((0.333,), told=0, limit_usd=found.limit_usd) == Decimal("411111.10737")
 
 
 @pytest.mark.parametrize("amount", [Decimal("9.995"), Decimal("1234.005"), Decimal("0.125")])

@@ -1,9 +1,8 @@
-"""How US dollars are rounded where they are shown: in one way, whoever shows them."""
+"""How US dollars are rounded: in one way, by whatever rules an application has for its decimals."""
 
 from decimal import ROUND_HALF_UP, Context, Decimal
 
-#: Of its own: what an application has set for its sums, or a tool for those of its thread, is not
-#: for what is shown here.
+#: Of its own: `decimal.getcontext()` is the application's, and may have six digits.
 _CONTEXT = Context(prec=60, rounding=ROUND_HALF_UP)
 #: Digits that columns of money have: what a sum of floats has behind them is noise.
 _KEPT = 10
@@ -25,6 +24,23 @@ def rounded(amount: Decimal | float, *, digits: int) -> Decimal:
     if exact and not found:
         return _to(exact, min(1 - exact.adjusted(), _MOST_DIGITS))
     return found
+
+
+def kept(amount: Decimal) -> Decimal:
+    """Return it with the ten digits after the point that columns of money have."""
+    return _to(amount, _KEPT)
+
+
+def part_of(amount: Decimal, share: Decimal) -> Decimal:
+    """Return so much of it, with the ten digits that are kept."""
+    return kept(_CONTEXT.multiply(amount, share))
+
+
+def less(amount: Decimal, *others: Decimal) -> Decimal:
+    """Return what is left of it without these, to the last digit."""
+    for one in others:
+        amount = _CONTEXT.subtract(amount, one)
+    return amount
 
 
 def _to(amount: Decimal, digits: int) -> Decimal:
