@@ -62,5 +62,5 @@ def test_points_that_may_stand_between_thousands_of_tokens_are_refused(
     if read is not None:
         assert read_bill(path, provider="openai").lines[0].input_tokens == read
         return
-    with pytest.raises(InvalidBill, match="line 2: input (may be thousands|is no number)"):
+    with pytest.raises(InvalidBill, match=r"line 2: input (may be thousands|is no number)"):
         read_bill(path, provider="openai")
