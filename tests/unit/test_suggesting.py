@@ -358,6 +358,10 @@ def test_what_findings_disagree_about_is_suggested_for_nobody() -> None:
     alone = suggestion_of([one])
     assert (alone.suggested_model, alone.suggested_max_tokens) == ("p/m", 100)
     assert suggestion_of([]).estimated_improvement is None
+    by_another_name = finding("b", 1.0, settings={"max_tokens": 100}, model="p/n")
+    assert suggestion_of([one, by_another_name]).suggested_max_tokens == 100
+    assert suggestion_of([other, by_another_name]).suggested_max_tokens is None
+    assert suggestion_of([by_another_name]).suggested_settings == {}
 
 
 def test_intervals_are_those_of_the_books() -> None:

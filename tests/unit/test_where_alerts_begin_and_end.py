@@ -10,6 +10,7 @@ import pytest
 from turnmill.domain.analytics.alert_bounds import AlertBounds
 from turnmill.domain.analytics.alerting import (
     Budgeted,
+    Held,
     Judged,
     RuleVerdict,
     as_likely,
@@ -91,7 +92,12 @@ def test_an_hour_is_not_too_dear_where_those_beside_it_cost_half_as_much() -> No
 
 
 def failures(
-    judged: int, lost: int, *, usual: tuple[int, int] = (20_000, 20), times: float = 3.0
+    judged: int,
+    lost: int,
+    *,
+    usual: tuple[int, int] = (20_000, 20),
+    times: float = 3.0,
+    held: Held | None = None,
 ) -> Judged:
     bounds = replace(BOUNDS, failures_times=times)
     return judge_failures(
@@ -101,6 +107,7 @@ def failures(
         usual_judged=usual[0],
         usual_lost=usual[1],
         bounds=bounds,
+        held=held,
     )
 
 
@@ -149,6 +156,25 @@ def test_an_outage_is_not_over_because_it_has_become_usual(days: int) -> None:
     assert failures(200, 200, usual=usual).verdict is not CALM
 
 
+def test_what_fails_as_it_did_since_an_alert_opened_is_not_well_for_that() -> None:
+    """Half of the turns have failed for a week: of these alone, that would be usual by now."""
+    week = (20_000, 10_000)
+    assert failures(200, 100, usual=week).verdict is CALM
+    held = Held(usual=0.01, bound=0.05, opened_at=NOW - 6 * DAY)
+    found = failures(200, 100, usual=week, held=held)
+    assert (found.verdict, found.usual, found.bound) == (BAD, 0.01, 0.05)
+    assert failures(200, 5, usual=week, held=held).verdict is CALM
+    unknown = Held(usual=None, bound=0.05, opened_at=NOW)  # of a model that was new by then
+    found = failures(200, 100, usual=week, held=unknown)
+    assert (found.verdict, found.usual) == (BAD, None)
+    assert found.bound == pytest.approx(0.06 / 1.04)
+
+
+def test_what_has_been_so_for_two_weeks_is_usual() -> None:
+    held = Held(usual=0.01, bound=0.05, opened_at=NOW - 14 * DAY)
+    assert [held.still(NOW - timedelta(seconds=1)), held.still(NOW)] == [True, False]
+
+
 def test_an_outage_is_not_over_because_few_call_at_night() -> None:
     assert [failures(n, n).verdict for n in (4, 3, 1)] == [BETWEEN] * 3
     assert [failures(4, lost).verdict for lost in (2, 1, 0)] == [BETWEEN, CALM, CALM]
@@ -184,6 +210,7 @@ def cached(
     tokens: int = 200_000,
     spans: int = 27,
     before: int = 200_000,
+    held: Held | None = None,
 ) -> Judged:
     """Judge the last six hours; the spans before them had these shares, one after the other."""
     since = NOW - 8 * DAY
@@ -198,6 +225,7 @@ def cached(
         cached=Series.of(had, since=since, until=NOW),
         until=NOW,
         bounds=BOUNDS,
+        held=held,
     )
 
 
@@ -227,6 +255,18 @@ def test_a_cache_is_known_by_the_week_before_and_by_no_day_more() -> None:
     week = [0.0, *[0.6] * 13, *[0.0] * 14, *[0.6] * 4]  # of 27 spans, 14 had nothing from a cache
     found = cached(0.0, usual=week, spans=31)
     assert (found.usual, found.verdict) == (0.0, CALM)
+
+
+def test_a_cache_that_is_missed_since_an_alert_opened_is_not_well_for_that() -> None:
+    week = [0.0] * 27
+    assert cached(0.0, usual=week).verdict is CALM
+    held = Held(usual=0.6, bound=0.25, opened_at=NOW - 6 * DAY)
+    shares = (0.0, 0.24, 0.26, 0.44, 0.46)
+    found = [cached(one, usual=week, held=held).verdict for one in shares]
+    assert found == [BAD, BAD, BETWEEN, BETWEEN, CALM]
+    found_now = cached(0.0, usual=week, spans=2, held=held)  # little was asked since
+    assert (found_now.verdict, found_now.usual, found_now.bound) == (BAD, 0.6, 0.25)
+    assert cached(0.0, tokens=0, held=held).verdict is CALM
 
 
 def test_of_little_input_no_alert_opens_and_one_that_is_open_closes_where_that_is_cached() -> None:

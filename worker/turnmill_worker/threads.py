@@ -5,12 +5,13 @@ hangs would keep one of them for good.
 """
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from turnmill_worker.providers.decimals import apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Threads:
         """Run it in the place that was taken, which is free again when it has ended."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[Ran] = loop.create_future()
-        context = contextvars.copy_context()
+        context = apart()
 
         def tell(ran: Ran) -> None:
             self._places.release()

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from turnmill.domain.arguments import plain_number
+from turnmill.domain.dollars import kept, part_of
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.plain import items_of, text_of
 
@@ -117,7 +118,7 @@ def dollars(value: object, *, name: str) -> Decimal:
         raise InvalidInput(f"{name} must be US dollars", hint=hint) from None
     if not amount.is_finite() or not 0 <= amount <= MOST_USD:
         raise InvalidInput(f"{name} must be from 0 to {MOST_USD:,} US dollars", hint=hint)
-    if amount != amount.quantize(PLACES):
+    if amount != kept(amount):
         raise InvalidInput(f"{name} has more than 10 digits after the point", hint=hint)
     return amount
 
@@ -157,4 +158,4 @@ def warnings_given(value: object) -> tuple[float, ...]:
 def next_warning(warn_at: tuple[float, ...], *, told: float, limit_usd: Decimal) -> Decimal | None:
     """Return how much has to be spent for the next share to be told of; None: there is none."""
     left = [one for one in warn_at if one > told]
-    return (limit_usd * Decimal(str(left[0]))).quantize(PLACES) if left else None
+    return part_of(limit_usd, Decimal(str(left[0]))) if left else None

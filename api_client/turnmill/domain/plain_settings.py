@@ -5,10 +5,9 @@ from types import MappingProxyType
 from typing import Any
 
 from turnmill.domain.bounds import SETTING_CHOICES
+from turnmill.domain.reply_limits import LIMITS_OF_REPLIES
 from turnmill.domain.targets import FALLBACK
 
-#: How long a reply may be: beside our own name, what vendors call the same.
-LIMITS_OF_REPLIES = ("max_output_tokens", "max_tokens", "max_completion_tokens")
 #: Digits of the longest limit that is told apart from other words.
 _LONGEST_LIMIT = 9
 

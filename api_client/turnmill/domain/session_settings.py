@@ -29,6 +29,7 @@ from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.json_values import json_object, json_size
 from turnmill.domain.plain import items_of, text_of
+from turnmill.domain.reply_limits import laid_over
 from turnmill.domain.targets import FALLBACK, targets_given
 from turnmill.domain.voice import named_given
 
@@ -58,7 +59,7 @@ def checked_settings(value: object) -> dict[str, Any]:
 
 def merged_settings(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with these given anew, within the bounds of all; None takes one out."""
-    merged = {**settings, **changes}
+    merged = laid_over(settings, changes)
     return json_object(
         {name: one for name, one in merged.items() if name not in changes or one is not None},
         name="settings",

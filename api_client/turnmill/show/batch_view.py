@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.batches import BatchMode
+from turnmill.domain.dollars import rounded
 from turnmill.show.as_typed import as_typed
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json, print_table
@@ -85,7 +86,10 @@ def _mode_row(one: ModeEstimate) -> tuple[object, ...]:
     takes = "no limit is known" if one.takes is None else f"about {one.takes}".partition(".")[0]
     if one.mode is BatchMode.NATIVE:
         takes = "up to a day"
-    money = ["n/a" if usd is None else f"{usd:.4f}" for usd in (one.cost_usd, one.bound_usd)]
+    money = [
+        "n/a" if usd is None else f"{rounded(usd, digits=4):f}"
+        for usd in (one.cost_usd, one.bound_usd)
+    ]
     return (one.mode.value, *money, takes)
 
 

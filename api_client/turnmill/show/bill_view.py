@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from turnmill.domain.dollars import rounded
 from turnmill.show.tables import print_json, print_outcome, print_table
 from turnmill.show.terminal import say
 from turnmill.show.wording import dollars
@@ -87,7 +88,7 @@ def _rows(lines: Sequence[Compared]) -> Iterator[tuple[object, ...]]:
             *_pair(line, "cached_tokens"),
             *_pair(line, "output_tokens"),
             *_pair(line, "cost_usd"),
-            "" if line.difference_usd is None else f"{line.difference_usd:+.6f}",
+            "" if line.difference_usd is None else f"{rounded(line.difference_usd, digits=6):+f}",
             _judged(line),
         )
 
@@ -100,7 +101,7 @@ def _figure(sums: Sums | None, name: str) -> str:
     value = None if sums is None else getattr(sums, name)
     if value is None:
         return "-"
-    return f"{value:.6f}" if name == "cost_usd" else f"{value:,}"
+    return f"{rounded(value, digits=6):f}" if name == "cost_usd" else f"{value:,}"
 
 
 def _judged(line: Compared) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.analytics.differences import FEWEST
 from turnmill.domain.analytics.share_words import share_words
+from turnmill.domain.dollars import rounded
 
 if TYPE_CHECKING:
     from turnmill.domain.analytics.differences import Difference, Proportion
@@ -61,7 +62,7 @@ def document_of(found: Any) -> dict[str, Any]:
 
 def dollars(value: float) -> str:
     """Return an amount."""
-    return f"${value:.6f}"
+    return f"${rounded(value, digits=6):f}"
 
 
 def milliseconds(value: float) -> str:

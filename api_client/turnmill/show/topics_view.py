@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from turnmill.domain.dollars import rounded
 from turnmill.show.listing import Listing, print_listing
 from turnmill.show.tables import fields, print_json, print_table
 from turnmill.show.terminal import say, tell
@@ -35,7 +36,7 @@ def print_topics(found: Topics, *, as_json: bool) -> None:
                 percent(one.share),
                 one.turns,
                 one.failed,
-                f"{one.cost_usd:.4f}",
+                f"{rounded(one.cost_usd, digits=4):f}",
                 "new" if one.is_new else "",
             )
             for one in found.topics
@@ -61,7 +62,7 @@ def _behaviour(one: BehaviourCluster) -> tuple[object, ...]:
         percent(one.share),
         one.sessions,
         one.users,
-        f"{one.cost_usd:.4f}",
+        f"{rounded(one.cost_usd, digits=4):f}",
         one.examples[0] if one.examples else "",
     )
 
@@ -98,7 +99,8 @@ def print_suggestion(found: Suggestion, *, as_json: bool, evidence: bool) -> Non
         for line in [*_lines(one), *(_shown(one) if evidence else ())]:
             tell(f"    {line}")
     if found.estimated_improvement is not None:
-        tell(f"in all: about {found.estimated_improvement:.2f} dollars in a span as long")
+        saved = rounded(found.estimated_improvement, digits=2)
+        tell(f"in all: about {saved:f} dollars in a span as long")
 
 
 def _say_of_what(looked_at: float) -> None:
@@ -136,11 +138,12 @@ def _document(found: Suggestion) -> dict[str, Any]:
 
 def _amount(one: Improvement) -> str:
     unit = {"usd": "dollars"}.get(one.what, one.what)
-    digits = 2 if one.what == "usd" else 0
-    middle = f"{one.amount:,.{digits}f} {unit}"
-    if one.low == one.high:
-        return middle
-    return f"{middle} ({one.low:,.{digits}f} to {one.high:,.{digits}f})"
+
+    def figure(value: float) -> str:
+        return f"{rounded(value, digits=2):,f}" if one.what == "usd" else f"{value:,.0f}"
+
+    middle = f"{figure(one.amount)} {unit}"
+    return middle if one.low == one.high else f"{middle} ({figure(one.low)} to {figure(one.high)})"
 
 
 def _sure(one: Finding) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from turnmill.domain.dollars import rounded
 from turnmill.show.as_typed import as_typed
 from turnmill.show.difference_view import (
     COLUMNS,
@@ -70,7 +71,7 @@ def print_trial(trial: TrialRecord, summary: TrialSummary, *, as_json: bool) -> 
     _print_differences(summary)
     _tell_judge(trial, summary)
     total = summary.spent_usd + summary.judge_usd
-    tell(f"spent: ${total:.4f}, of that ${summary.judge_usd:.4f} on judging")
+    tell(f"spent: {_usd(total)}, of that {_usd(summary.judge_usd)} on judging")
     if not trial.is_over:
         say(as_typed(f"it goes on: turnmill trials show {trial.id}"))
 
@@ -132,7 +133,7 @@ def print_trial_estimate(found: TrialEstimate, *, as_json: bool) -> None:
 
 
 def _usd(amount: Any) -> str:
-    return "what nobody knows" if amount is None else f"${amount:.4f}"
+    return "what nobody knows" if amount is None else f"${rounded(amount, digits=4):f}"
 
 
 def result_document(one: TrialResult) -> dict[str, Any]:

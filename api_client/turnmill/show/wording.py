@@ -13,6 +13,7 @@ from rich.text import Text
 
 from turnmill.domain import content
 from turnmill.domain.content import Part
+from turnmill.domain.dollars import rounded
 from turnmill.domain.replying import Citation, citations_in, refusal_in
 from turnmill.domain.states import SessionStatus, ToolCallState, TurnState
 
@@ -149,14 +150,14 @@ def dollars(cost: Decimal | None) -> str:
     """Return the cost, or `n/a` where no price is known; never 0 for an unknown one."""
     if cost is None:
         return "n/a"
-    return f"${cost:.6f}".rstrip("0").rstrip(".") if cost else "$0"
+    return f"${rounded(cost, digits=6):f}".rstrip("0").rstrip(".") if cost else "$0"
 
 
 def known_usd(cost: Decimal, *, unpriced: int) -> str:
     """Return a cost for a table, with a `+` where calls have no known price; of none `n/a`."""
     if unpriced and not cost:
         return "n/a"
-    return f"{cost:.4f}{'+' if unpriced else ''}"
+    return f"{rounded(cost, digits=4):f}{'+' if unpriced else ''}"
 
 
 def styled(word: str) -> Text:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from turnmill.domain.budgets import OnExceeded, Period, Scope
+from turnmill.domain.dollars import less
 from turnmill.domain.ids import SessionId, TurnId
 
 
@@ -46,7 +47,7 @@ class Budget:
     @property
     def left_usd(self) -> Decimal:
         """Return what is neither spent nor reserved; 0 where it is overdrawn."""
-        return max(self.limit_usd - self.spent_usd - self.reserved_usd, Decimal(0))
+        return max(less(self.limit_usd, self.spent_usd, self.reserved_usd), Decimal(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from turnmill.domain.batch_estimates import (
 )
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.content import Message, Text
+from turnmill.domain.dollars import part_of
 from turnmill.settings import Settings
 from turnmill.store.codec import parts_from
 from turnmill.store.nouns import batch_estimates, batch_reserving, price_lists
@@ -204,7 +205,7 @@ def _add(sums: dict[BatchMode, Decimal | None], mode: BatchMode, amount: Decimal
 
 
 def _times(amount: Decimal | None, share: Decimal) -> Decimal | None:
-    return None if amount is None else (amount * share).quantize(Decimal("1e-10"))
+    return None if amount is None else part_of(amount, share)
 
 
 def bounded(drafts: Sequence[Draft], estimator: Estimator) -> Iterator[Draft]:

@@ -1,6 +1,7 @@
 """What is said of a batch beside how far it is, to whoever watches it."""
 
 from turnmill.domain.batches import BatchState
+from turnmill.domain.dollars import rounded
 from turnmill.store.batch_records import BatchCounts
 
 _MOST_CODES = 3
@@ -11,7 +12,7 @@ def said_of(counts: BatchCounts) -> list[str]:
     said = []
     if counts.cost_usd or counts.unpriced:
         unknown = f" and {counts.unpriced:,} of unknown cost" if counts.unpriced else ""
-        said.append(f"${counts.cost_usd:,.4f}{unknown}")
+        said.append(f"${rounded(counts.cost_usd, digits=4):,f}{unknown}")
     if counts.reused:
         said.append(f"{counts.reused:,} reused")
     if counts.waiting_for_budget:

@@ -72,6 +72,9 @@ _TIER_IN_ITEM = re.compile(r"\b(batch|flex|priority|scale|ultrafast)\b")
 _THOUSANDS = re.compile(r"[-+]?\$?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 #: Where fields have `;` between them, this may be thousands as well as a fraction.
 _EITHER = re.compile(r"[-+]?\$?[0-9]+,[0-9]{3}")
+#: Of what is whole this may be thousands, as many write them, or what a program has made of 12.0.
+_POINTED = re.compile(r"[-+]?[1-9][0-9]{0,2}\.[0-9]{3}")
+_SIGNED_DOLLARS = re.compile(r"^([-+]?)\$")
 _TRUE = frozenset({"true", "1", "yes", "t"})
 
 
@@ -165,7 +168,7 @@ class _Row:
         if _THOUSANDS.fullmatch(said):
             said = said.replace(",", "")
         try:
-            found = Decimal(said.removeprefix("$"))
+            found = Decimal(_SIGNED_DOLLARS.sub(r"\1", said, count=1))
         except InvalidOperation:
             raise InvalidBill(f"{name} is no number") from None
         # By what is no arithmetic: of 1E9999999, or of 0E-9999999, that fails by itself.
@@ -177,6 +180,8 @@ class _Row:
 
     def tokens(self, name: str) -> int | None:
         """Return a whole number from 0. Raises InvalidBill."""
+        if _POINTED.fullmatch(self.text(name)):
+            raise InvalidBill(f"{name} may be thousands, or behind the point: write no point")
         found = self.number(name)
         if found is not None and (found < 0 or found != found.to_integral_value()):
             raise InvalidBill(f"{name} is no whole number from 0")

@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 from typing import NamedTuple
 
+from turnmill.domain.dollars import less
 from turnmill.store.nouns.spending import Spent
 from turnmill.verbs.bills import Bill, BillLine
 
@@ -45,7 +46,8 @@ class Compared:
         if self.bill is not None and self.bill.cost_usd is None:
             return None
         billed = Decimal(0) if self.bill is None else self.bill.cost_usd or Decimal(0)
-        return billed - (Decimal(0) if self.here is None else self.here.cost_usd or Decimal(0))
+        here = Decimal(0) if self.here is None else self.here.cost_usd or Decimal(0)
+        return less(billed, here)
 
     @property
     def agrees(self) -> bool:

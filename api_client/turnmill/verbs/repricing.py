@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from turnmill.domain.arguments import yes_or_no
+from turnmill.domain.dollars import kept
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.plain import day_of
 from turnmill.store.analytics import usage
@@ -17,7 +18,6 @@ from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transact
 
 #: Calls that are priced and written together.
 CHUNK = 500
-_DIGITS = Decimal("1e-10")
 
 
 class NewPrice(NamedTuple):
@@ -140,7 +140,7 @@ class Job:
         if found.cost_usd is None:
             self._counts["unknown" if found.counted else "uncounted"] += 1
             return None
-        cost = found.cost_usd.quantize(_DIGITS)
+        cost = kept(found.cost_usd)
         by = found.priced_by or None
         if call.cost_usd is not None and cost == call.cost_usd and by == call.priced_by:
             return None

@@ -19,6 +19,7 @@ from turnmill.domain.errors import (
     TurnmillError,
 )
 from turnmill.domain.ids import BatchId, SessionId
+from turnmill.domain.reply_limits import laid_over
 from turnmill.domain.reuse import SECRET_BYTES, line_key
 from turnmill.domain.session_settings import checked_settings, observers_given
 from turnmill.new_ids import new_id
@@ -230,7 +231,7 @@ class Submission:
             **own,
             "provider": own.get("provider") or self._defaults.provider or MOCK,
             "model": own.get("model") or model_by_default(self._defaults),
-            "settings": {**self._defaults.settings, **own.get("settings", {})},
+            "settings": laid_over(self._defaults.settings, own.get("settings", {})),
         }
         key = line_key(self._secret, user_id=line.user_id, asked=asked)
         return draft._replace(line=line._replace(key=key))

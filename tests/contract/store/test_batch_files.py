@@ -125,6 +125,16 @@ def test_settings_of_a_line_go_before_those_of_the_batch(
     assert (plain.system_prompt, other.system_prompt) == (None, "be kind")
 
 
+def test_a_line_says_how_long_its_reply_may_be_by_whatever_name_the_batch_does(
+    store: Database, batches: Batches, tmp_path: Path
+) -> None:
+    own = LINE | {"settings": {"max_output_tokens": 5}}
+    path = write(tmp_path / "jobs.jsonl", LINE, own)
+    batch = batches.create(path, settings={"max_tokens": 4000})
+    assert session_of(store, batch).settings == {"max_tokens": 4000}
+    assert session_of(store, batch, 1).settings == {"max_output_tokens": 5}
+
+
 def test_a_conversation_goes_on_with_its_last_message(
     store: Database, batches: Batches, tmp_path: Path
 ) -> None:

@@ -80,6 +80,32 @@ def test_a_model_whose_replies_are_disliked_is_not_suggested(store: Database) ->
     assert rules() == {SuggestionRule.CHEAPER_MODEL}
 
 
+@pytest.mark.parametrize(
+    ("provider", "settings", "named"),
+    [
+        ("anthropic", {"max_tokens": 1200}, {"max_tokens": 2400}),
+        ("anthropic", {"max_tokens": 1200, "max_output_tokens": 9000}, {"max_tokens": 2400}),
+        ("openai", {"max_completion_tokens": 1200}, {"max_completion_tokens": 2400}),
+        ("openai", {"max_output_tokens": 1200, "max_tokens": 9}, {"max_output_tokens": 2400}),
+        ("anthropic", {}, {"max_output_tokens": 2400}),
+    ],
+)
+def test_a_limit_is_suggested_by_the_name_that_decides_in_its_sessions(
+    store: Database, provider: str, settings: dict[str, int], named: dict[str, int]
+) -> None:
+    month = Month()
+    month.add(Kind(provider=provider, cut=0.3), sessions=40)
+    store.run(month.write)
+    with store.begin() as conn:
+        conn.execute(update(sessions).values(settings=settings))
+    found = store.run_single(suggest, Scope(window=WINDOW))
+    (one,) = [one for one in found.findings if one.rule is SuggestionRule.ANSWERS_CUT]
+    assert one.settings == named
+    assert not settings or f"{next(iter(named))}=1200" in one.subject
+    assert found.suggested_max_tokens == next(iter(one.settings.values()))
+    assert not found.suggested_settings
+
+
 def session_turns(store: Database, model: str) -> list[tuple[UUID, UUID]]:
     with store.begin() as conn:
         answered = sessions.c.model == model, turns.c.state == "succeeded"

@@ -6,6 +6,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from turnmill.domain.dollars import rounded
 from turnmill.domain.states import FINAL
 from turnmill.show.why_view import in_a_line
 from turnmill.show.wording import clock_text, dollars, duration, moment_text, relative, times
@@ -82,7 +83,9 @@ class Words:
 
     def cents(self, value: Decimal, unpriced: int = 0) -> str:
         """Return a sum as people read sums; small ones to the last digit that says something."""
-        return _known(f"${value:,.2f}" if value >= 1 else dollars(value), value, unpriced)
+        return _known(
+            f"${rounded(value, digits=2):,f}" if value >= 1 else dollars(value), value, unpriced
+        )
 
     def moment(self, value: datetime | None) -> str:
         """Return date and time in UTC."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from turnmill.domain.pacing import Rates, line_of
+from turnmill.domain.reply_limits import LIMITS_OF_REPLIES
 from turnmill.domain.states import FOR_LIMIT, Lane
 from turnmill.store.nouns.limits import SET, Limit, LimitKey
 from turnmill_worker.gates.bulkheads import Bulkhead
@@ -216,8 +217,8 @@ def _tokens_of(call: Call) -> int:
     request = call.request
     said = sum(len(one.text) for one in (*request.history, *request.messages))
     said += len(request.system_prompt or "")
-    most = request.settings.get("max_output_tokens")
-    output = most if isinstance(most, int) and not isinstance(most, bool) else _OUTPUT
+    limits = (request.settings.get(name) for name in LIMITS_OF_REPLIES)
+    output = next((one for one in limits if type(one) is int), _OUTPUT)
     return max(1, said // _BYTES_PER_TOKEN + output)
 
 

@@ -5,12 +5,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
 from turnmill.domain.errors import InvalidInput, InvalidSetting
 from turnmill.domain.json_values import json_object
+from turnmill.domain.reply_limits import laid_over
 from turnmill_worker.layers.call import Call, Go, Layer
 from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.parameters import OURS
@@ -49,7 +50,7 @@ def defaults(by_model: Mapping[str, Parameters]) -> Layer:
         found = of(f"{call.claim.provider}/{call.request.model}")
         if not found:
             return await go(call)
-        settings = {**found, **call.request.settings}
+        settings = laid_over(found, call.request.settings)
         return await go(replace(call, request=replace(call.request, settings=settings)))
 
     return layer
@@ -61,7 +62,7 @@ def _by_model(by_model: Mapping[str, Parameters]) -> Callable[[str], Parameters]
     @lru_cache(maxsize=1024)
     def of(model: str) -> Parameters:
         matching = [by_model[one] for one in patterns if fnmatchcase(model, one)]
-        return {name: value for one in reversed(matching) for name, value in one.items()}
+        return reduce(laid_over, reversed(matching), {})
 
     return of
 

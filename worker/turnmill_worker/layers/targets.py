@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from turnmill.domain.adoption import AS_CONVERSATION, THREAD
+from turnmill.domain.reply_limits import laid_over
 from turnmill.domain.targets import FALLBACK, OF_SESSION, Target, targets_in
 from turnmill.store.records import Claim, Own
 
@@ -125,5 +126,5 @@ def _settings(own: Own, target: Target) -> Mapping[str, Any]:
         # Its vendor is to keep nothing: no later turn goes on from there.
         base = {name: one for name, one in own.settings.items() if name in _PORTABLE}
         base[THREAD] = "client"
-    merged = {**base, **target.settings}
+    merged = laid_over(base, target.settings)
     return {name: one for name, one in merged.items() if one is not None}

@@ -22,8 +22,8 @@ from turnmill.store.nouns.accounts import (
     read_closed,
 )
 from turnmill.store.nouns.batch_pauses import pause_for_account
+from turnmill.store.nouns.shard_turns import left_in
 from turnmill.store.nouns.shards import Shard
-from turnmill.store.postgres.batching import left_in
 from turnmill_worker.gates.closures import named, tell
 
 logger = logging.getLogger("turnmill.native")

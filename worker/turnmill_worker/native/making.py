@@ -16,8 +16,8 @@ from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
 from turnmill.store.nouns.batch_pauses import UNPRICED, pause
 from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST
+from turnmill.store.nouns.shard_turns import read_parked
 from turnmill.store.nouns.shards import Native, NewShard, Shard
-from turnmill.store.postgres.batching import read_parked
 from turnmill.store.readable import ODD
 from turnmill.store.records import Claim, Taken
 from turnmill_worker.native.reserving import ShardLines

@@ -9,6 +9,7 @@ from typing import Any
 from turnmill.domain.adoption import AS_CONVERSATION, THREAD
 from turnmill.domain.budgets import PLACES
 from turnmill.domain.errors import KeyMissing, NotSent, ProviderError, Rejected
+from turnmill.domain.reply_limits import laid_over
 from turnmill.store.records import Claim
 from turnmill_worker.providers.batch_port import TIER, UNSUPPORTED, Batches, Line, TakesBatches
 from turnmill_worker.providers.boundary import cost_of, error_of, provided, taken_by
@@ -161,6 +162,6 @@ def _request_of(claim: Claim, parameters: Mapping[str, Any]) -> Request:
     schema = claim.settings.get("response_format")
     return replace(
         request_of(claim),
-        settings={**parameters, **claim.settings},
+        settings=laid_over(parameters, claim.settings),
         output_schema=schema if isinstance(schema, dict) else None,
     )

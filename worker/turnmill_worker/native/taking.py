@@ -16,8 +16,8 @@ from turnmill.store.database import Database
 from turnmill.store.line.late import book_lines
 from turnmill.store.nouns.shard_late import book_late
 from turnmill.store.nouns.shard_moves import settle_out_of
+from turnmill.store.nouns.shard_turns import left_in
 from turnmill.store.nouns.shards import Native, Shard
-from turnmill.store.postgres import batching
 from turnmill.store.records import Claim, Settlement
 from turnmill_worker.native.saying import Wrong
 from turnmill_worker.providers.batch_port import Answered
@@ -156,7 +156,7 @@ class Taking:
 
     def _ids_of(self, batch: Native, shard: Shard) -> list[TurnId]:
         with self._database.single() as conn:
-            return batching.left_in(conn, batch.id, shard=str(shard.id), limit=shard.lines + 1)
+            return left_in(conn, batch.id, shard=str(shard.id), limit=shard.lines + 1)
 
     def _all_left(
         self,
@@ -170,7 +170,7 @@ class Taking:
         while True:
             name = "" if shard is None else str(shard.id)
             with self._database.single() as conn:
-                ids = batching.left_in(conn, batch.id, shard=name, limit=_GROUP)
+                ids = left_in(conn, batch.id, shard=name, limit=_GROUP)
             done = self._settle(ids, of, shard, may_come=may_come) if ids else 0
             settled += done
             if not done:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from turnmill.domain import errors
 from turnmill.domain.content import TEXT_ONLY, Kind
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected
+from turnmill_worker.providers.decimals import of_money
 from turnmill_worker.providers.fields import (
     MAX_KEPT,
     MAX_REF,
@@ -157,7 +158,8 @@ def provided(find: Callable[[str], Provider], name: str) -> Provider | ProviderE
 
 def cost_of(price: Callable[[], object]) -> Decimal | None:
     """Return what a price function says, or None where that is no amount of money."""
-    cost = attempted("a price function", price)
+    with of_money():
+        cost = attempted("a price function", price)
     if cost is None:
         return None
     if type(cost) is Decimal and cost.is_finite() and 0 <= cost < MAX_COST:

@@ -8,6 +8,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from turnmill_worker.providers.decimals import apart
+
 logger = logging.getLogger("turnmill.calls")
 
 T = TypeVar("T")
@@ -30,7 +32,7 @@ class Call(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._left = False
         self._waiting: asyncio.Future[None] | None = None
-        self._task = self._loop.create_task(work)
+        self._task = apart().run(self._loop.create_task, work)
         self._task.add_done_callback(self._wake)
 
     def close(self, *, patience: timedelta = PATIENCE) -> None:

@@ -18,6 +18,7 @@ from turnmill.domain.counting import OF_MESSAGE, Counted, most_tokens
 from turnmill.domain.errors import Rejected
 from turnmill.store.codec import StoredHistory
 from turnmill_worker.providers.boundary import attempted, cost_of
+from turnmill_worker.providers.decimals import MONEY
 from turnmill_worker.providers.fields import usage_of
 from turnmill_worker.providers.foreign import field
 from turnmill_worker.providers.port import Bounds, Request, Usage
@@ -94,7 +95,7 @@ def most_cost(
     if costs[0] is None:
         return None
     known = [one for one in costs if one is not None]
-    return max(known).quantize(PLACES, rounding=ROUND_CEILING)
+    return max(known).quantize(PLACES, rounding=ROUND_CEILING, context=MONEY)
 
 
 @lru_cache(maxsize=1024)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 
+from turnmill.domain.dollars import rounded
 from turnmill.domain.errors import TurnFailed
 from turnmill.show.why_view import in_a_line
 from turnmill.sync.client import Client
@@ -46,7 +47,7 @@ def money(client: Client, _: System) -> Iterator[str]:
 
 
 def _dollars(amount: Decimal | None) -> str:
-    return "an unknown amount" if amount is None else f"${amount:.4f}"
+    return "an unknown amount" if amount is None else f"${rounded(amount, digits=4):f}"
 
 
 def _until_it_waits(client: Client, cause: str) -> Turn:

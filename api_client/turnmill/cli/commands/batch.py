@@ -27,6 +27,7 @@ from turnmill.cli.json_settings import object_of
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of
 from turnmill.cli.waiting import explaining
+from turnmill.domain.dollars import rounded
 from turnmill.domain.states import TurnState
 from turnmill.show.batch_view import BATCHES, print_batch, print_estimate
 from turnmill.show.tables import print_json, print_outcome
@@ -244,7 +245,7 @@ def cancel(*, batch: str, yes: bool, as_json: bool) -> None:
     spent = after.cost_usd
     # Lines that were no turns yet have come to nothing, too; what runs may still come to an end.
     gone = max(moved, after.states.get(CANCELLED, 0) - counts.states.get(CANCELLED, 0))
-    said = f"{gone} lines cancelled, ${spent:,.4f} spent; what was finished stays"
+    said = f"{gone} lines cancelled, ${rounded(spent, digits=4):,f} spent; what was finished stays"
     document = {"id": found.id, "cancelled": gone, "cost_usd": spent}
     print_outcome(said, document, as_json=as_json)
 

@@ -4,6 +4,7 @@ import math
 
 from turnmill.domain.analytics.alert_bounds import Rule
 from turnmill.domain.analytics.share_words import share_words
+from turnmill.domain.dollars import rounded
 
 
 def sentence(rule: Rule, subject: str, *, value: float, usual: float | None) -> str:
@@ -37,9 +38,8 @@ def _usually(usual: float | None, read: object) -> str:
 
 def _usd(amount: float) -> str:
     """Return cents, and of less than ten the first two digits: what is beyond $0.00 is not that."""
-    if not 0 < amount < 0.1:
-        return f"${amount:,.2f}"
-    return f"${amount:.{1 - math.floor(math.log10(amount))}f}"
+    digits = 1 - math.floor(math.log10(amount)) if 0 < amount < 0.1 else 2
+    return f"${rounded(amount, digits=digits):,f}"
 
 
 def _long(seconds: float) -> str:

@@ -31,6 +31,10 @@ _CACHE_FAR = 4.0
 _TO_DEVIATION = 1.4826
 _LEAST_CACHE_SPANS = 8
 _CACHE_BACK = 0.75  # of the usual share: it is well again
+#: What nothing is known of fails in so many turns.
+_LOST_UNKNOWN, _JUDGED_UNKNOWN = 1, 50
+#: What has been so for as long is usual: of cost, too, two weeks of four make a median.
+_HELD_FOR = timedelta(days=14)
 #: So much of a budget's period has to be over, by its usual hours.
 _LEAST_OVER = 0.1
 
@@ -53,6 +57,23 @@ class Judged:
     value: float
     usual: float | None = None  #: None: there is no such thing, or it is not known
     bound: float  #: beyond which it opens an alert
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What was usual when an alert opened, and the bound that its figure was beyond.
+
+    As long as it is open the figure is held against this, for two weeks: else what has gone wrong
+    would be usual by itself, and the alert close, before anybody has set it right.
+    """
+
+    usual: float | None
+    bound: float
+    opened_at: datetime
+
+    def still(self, at: datetime) -> bool:
+        """Tell whether it counts."""
+        return at - self.opened_at < _HELD_FOR
 
 
 def judge_cost(costs: Series, *, until: datetime, bounds: AlertBounds) -> Judged | None:
@@ -94,14 +115,20 @@ def judge_failures(
     usual_judged: int,
     usual_lost: int,
     bounds: AlertBounds,
+    held: Held | None = None,
 ) -> Judged:
     """Judge the turns of a model in the last hour: so many were `judged`, and so many `lost`.
 
-    The usual ones are those of the week before. A share counts from where it can hardly be chance:
-    the lower end of Wilson's interval, of three deviations. Of few turns, that end alone says
-    whether they are well: an outage is not over because it is night.
+    The usual ones are those of the week before, or what an alert has `held` since it opened. A
+    share counts from where it can hardly be chance: the lower end of Wilson's interval, of three
+    deviations. Of few turns, that end alone says whether they are well: an outage is not over
+    because it is night.
     """
-    rate = (usual_lost + 1) / (usual_judged + 50)  # of nothing known, 2 %
+    unknown = _LOST_UNKNOWN / _JUDGED_UNKNOWN
+    rate = (usual_lost + _LOST_UNKNOWN) / (usual_judged + _JUDGED_UNKNOWN)
+    known = rate if usual_judged else None
+    if held is not None:
+        rate, known = held.usual or unknown, held.usual
     opens = max(bounds.failures_share, as_likely(rate, times=bounds.failures_times))
     closes = max(opens * _HALF, min(opens, as_likely(rate, times=_TIMES_NEAR)))
     value = lost / judged if judged else 0.0
@@ -114,7 +141,7 @@ def judge_failures(
         subject=subject,
         verdict=RuleVerdict.BAD if is_enough and surely > opens else near,
         value=value,
-        usual=rate if usual_judged else None,
+        usual=known,
         bound=opens,
     )
 
@@ -158,22 +185,22 @@ def judge_cache(
     cached: Series,
     until: datetime,
     bounds: AlertBounds,
+    held: Held | None = None,
 ) -> Judged:
     """Judge the share of a model's input that a cache had, of the last six hours.
 
-    Spans of six hours of the week before, those with enough input, say what is usual. Of too little
+    Spans of six hours of the week before, those with enough input, say what is usual, or what an
+    alert has `held` since it opened. Of too little
     input no alert opens, but one that is open stays while the little there is misses the cache.
     """
     value = _share(tokens, cached, until, least=1)
     is_enough = tokens.over(until - _CACHE_SPAN, until) >= bounds.cache_tokens
-    spans = [until - n * _CACHE_SPAN for n in range(1, CACHE_DAYS * 4)]
-    before = [_share(tokens, cached, end, least=bounds.cache_tokens) for end in spans]
-    known = [one for one in before if one is not None]
-    if value is None or len(known) < _LEAST_CACHE_SPANS:
+    usual_share = _usual_share(tokens, cached, until, bounds)
+    if held is not None and held.usual is not None:
+        usual_share = held.usual, min(held.usual * bounds.cache_times, held.bound)
+    if value is None or usual_share is None:
         return _calm_cache(subject, value)
-    middle = median(known)
-    apart = _TO_DEVIATION * median(abs(one - middle) for one in known)
-    opens = min(middle * bounds.cache_times, middle - _CACHE_FAR * apart)
+    middle, opens = usual_share
     if middle < _LEAST_CACHED:
         verdict = RuleVerdict.CALM
     elif is_enough and value < opens:
@@ -189,6 +216,20 @@ def judge_cache(
         usual=middle,
         bound=max(0.0, opens),
     )
+
+
+def _usual_share(
+    tokens: Series, cached: Series, until: datetime, bounds: AlertBounds
+) -> tuple[float, float] | None:
+    """Return which share is usual, and from which on it is missed; None: too little is known."""
+    spans = [until - n * _CACHE_SPAN for n in range(1, CACHE_DAYS * 4)]
+    before = [_share(tokens, cached, end, least=bounds.cache_tokens) for end in spans]
+    known = [one for one in before if one is not None]
+    if len(known) < _LEAST_CACHE_SPANS:
+        return None
+    middle = median(known)
+    apart = _TO_DEVIATION * median(abs(one - middle) for one in known)
+    return middle, min(middle * bounds.cache_times, middle - _CACHE_FAR * apart)
 
 
 def _calm_cache(subject: str, value: float | None) -> Judged:

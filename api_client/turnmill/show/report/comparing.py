@@ -8,6 +8,7 @@ from types import MappingProxyType
 from xml.etree.ElementTree import Element
 
 from turnmill.domain.analytics.report_data import ComparedLine, MeasuredLine, ReportData
+from turnmill.domain.dollars import rounded
 from turnmill.show.report import reading
 from turnmill.show.report.elements import Child, el, name
 from turnmill.show.report.section import section
@@ -28,7 +29,7 @@ def _dollars(value: float) -> str:
     """Return it with three digits that count: differences of a turn are small."""
     if not 0 < abs(value) < 1:
         return reading.money(value)
-    return f"${value:.{2 - floor(log10(abs(value)))}f}"
+    return f"${rounded(value, digits=2 - floor(log10(abs(value)))):f}"
 
 
 def _score(value: float) -> str:

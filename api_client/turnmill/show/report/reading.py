@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from turnmill.domain.analytics.share_words import share_words
 from turnmill.domain.analytics.windows import Grain
+from turnmill.domain.dollars import rounded
 
 #: A change that is smaller is none.
 _THE_SAME = 0.005
@@ -35,14 +36,17 @@ def money(amount: Decimal | float | None) -> str:
     """Return `$1,204`, `$12.40`, `$0.0031`, or `unknown`."""
     if amount is None:
         return "unknown"
-    value = float(amount)
-    if value == 0:
+    size = abs(rounded(amount, digits=10))
+    if not size:
         return "$0"
-    if abs(value) >= 1000:
-        return f"${value:,.0f}"
-    if abs(value) >= 0.01:
-        return f"${value:,.2f}"
-    return f"${value:.2g}" if abs(value) >= 0.0001 else "< $0.0001"
+    if size >= 1000:
+        return f"${rounded(amount, digits=0):,f}"
+    if size >= Decimal("0.01"):
+        return f"${rounded(amount, digits=2):,f}"
+    if size < Decimal("0.0001"):
+        return "< $0.0001"
+    digits = 4 if size >= Decimal("0.001") else 5
+    return f"${rounded(amount, digits=digits):f}".rstrip("0")
 
 
 def spent(usd: Decimal, *, unpriced: int) -> str:

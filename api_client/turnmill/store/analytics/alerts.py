@@ -18,7 +18,7 @@ from turnmill.domain.analytics.alert_moves import (
     Stays,
     moves,
 )
-from turnmill.domain.analytics.alerting import Judged
+from turnmill.domain.analytics.alerting import Held, Judged
 from turnmill.domain.states import EventKind
 from turnmill.new_ids import new_id
 from turnmill.store.rules.happenings import NOBODY
@@ -74,12 +74,20 @@ def find(
     ]
 
 
-def open_keys(conn: Connection) -> set[Key]:
-    """Return which are open: they are judged however many others are worse off by now."""
-    rows = conn.execute(
-        select(alerts.c.rule, alerts.c.subject).where(alerts.c.closed_at.is_(None), _KNOWN)
-    )
-    return {(Rule(row.rule), row.subject) for row in rows}
+def open_alerts(conn: Connection) -> dict[Key, Held]:
+    """Return which are open: they are judged however many others are worse off by now.
+
+    Each with what it is held against.
+    """
+    c = alerts.c
+    named = select(c.rule, c.subject, c.usual, c.bound, c.opened_at)
+    rows = conn.execute(named.where(c.closed_at.is_(None), _KNOWN))
+    return {
+        (Rule(row.rule), row.subject): Held(
+            usual=row.usual, bound=row.bound, opened_at=row.opened_at
+        )
+        for row in rows
+    }
 
 
 def look(

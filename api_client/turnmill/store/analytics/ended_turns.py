@@ -1,6 +1,6 @@
 """Turns that ended in a window, of everybody, a user or a session: what evidence is read of."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from turnmill.domain.analytics.windows import Window
 from turnmill.domain.ids import SessionId
-from turnmill.domain.plain_settings import LIMITS_OF_REPLIES
+from turnmill.domain.reply_limits import LIMITS_OF_REPLIES
 from turnmill.domain.states import FINAL, SessionStatus
 from turnmill.store.line.copies import batches_of_trials
 from turnmill.store.rules.figures import is_scripted
@@ -97,7 +97,24 @@ def joined(*columns: Any) -> Select[Any]:
 
 def limit_of_replies() -> ColumnElement[Any]:
     """Return how long a reply of the session may be, as its settings say; NULL: they do not."""
-    return func.coalesce(*(sessions.c.settings[name].as_string() for name in LIMITS_OF_REPLIES))
+    return _of_limits(lambda _, said: said)
+
+
+def name_of_limit() -> ColumnElement[Any]:
+    """Return by which setting that is said; NULL: by none."""
+    return _of_limits(lambda name, said: case((said.is_not(None), name)))
+
+
+def _of_limits(column: Callable[[str, Any], Any]) -> ColumnElement[Any]:
+    def first(names: Sequence[str]) -> Any:
+        return func.coalesce(
+            *(column(name, sessions.c.settings[name].as_string()) for name in names)
+        )
+
+    ours, theirs, *others = LIMITS_OF_REPLIES
+    # Of both, Anthropic is sent its own.
+    at_anthropic = first((theirs, ours, *others))
+    return case((sessions.c.provider == "anthropic", at_anthropic), else_=first(LIMITS_OF_REPLIES))
 
 
 _OF_TURN = (
@@ -112,7 +129,7 @@ _OF_SESSION = ("user_id", "template", "provider", "model", "next_seq")
 class Seen:
     """The turns of a scope, each with what its session says: read once, however many look at it."""
 
-    all: CTE  #: columns of the turn; of its session `user_id` and the like; two of its settings
+    all: CTE  #: columns of the turn; of its session `user_id` and the like; some of its settings
     own: CTE  #: of these, turns that were answered by the model that their session asks for
     #: The same, each beside the one before it in its session, as far as that ended there. Of
     #: sessions with several participants, too: the line is one.
@@ -126,6 +143,7 @@ class Seen:
                 *(turns.c[name] for name in _OF_TURN),
                 *(sessions.c[name] for name in _OF_SESSION),
                 limit_of_replies().label("reply_limit"),
+                name_of_limit().label("limit_name"),
                 func.coalesce(sessions.c.settings["prompt_cache"].as_string(), "").label(
                     "prompt_cache"
                 ),

@@ -22,6 +22,7 @@ from turnmill.domain.analytics.suggesting.waiting import (
     HastyWork,
     QueueHour,
 )
+from turnmill.domain.reply_limits import LIMITS_OF_REPLIES
 from turnmill.domain.replying import FinishReason
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store.analytics.asking import Question
@@ -132,7 +133,7 @@ def prices_of(uses: Sequence[ModelUse]) -> Prices:
 def length_uses(seen: Seen) -> Question[LengthUse]:
     """Ask how long the replies of each model were under each limit."""
     row = seen.own.c
-    key = (row.provider, row.model, row.reply_limit)
+    key = (row.provider, row.model, row.reply_limit, row.limit_name)
     whole = case((~_cut(row), row.output_tokens))
     query = select(
         *key,
@@ -150,6 +151,7 @@ def _length_use(line: Mapping[str, Any]) -> LengthUse:
     return LengthUse(
         **said,
         limit=number_of(line["reply_limit"]),
+        setting=line["limit_name"] or LIMITS_OF_REPLIES[0],
         longest=int(line["longest"]),
         longest_cut=int(line["longest_cut"]),
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from turnmill.domain.analytics.report_data import (
 from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series
 from turnmill.domain.analytics.windows import Window, slot_of
 from turnmill.domain.budgets import Scope
+from turnmill.domain.dollars import rounded
 from turnmill.store.analytics import alerts, report_comparisons, report_rows, report_sections
 from turnmill.store.analytics.figures import Totals, folded_until, known_since, slots_of
 from turnmill.store.analytics.report_figures import (
@@ -165,7 +165,7 @@ def _budget(
         period=named[1],
         limit_usd=one.limit_usd,
         spent_usd=one.spent_usd,
-        forecast_usd=None if heading is None else heading.quantize(Decimal("0.0001")),
+        forecast_usd=None if heading is None else rounded(heading, digits=4),
         ends_at=one.ends_at,
     )
 

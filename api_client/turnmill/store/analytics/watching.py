@@ -13,6 +13,7 @@ from turnmill.domain.analytics.alert_moves import Key
 from turnmill.domain.analytics.alerting import (
     CACHE_DAYS,
     Budgeted,
+    Held,
     Judged,
     RuleVerdict,
     even_profile,
@@ -27,7 +28,7 @@ from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series, hours_of_
 from turnmill.domain.analytics.windows import Window, slot_of
 from turnmill.domain.budgets import Period, Scope
 from turnmill.domain.states import Lane
-from turnmill.store.analytics.alerts import open_keys
+from turnmill.store.analytics.alerts import open_alerts
 from turnmill.store.analytics.figures import (
     Dimension,
     Totals,
@@ -74,7 +75,7 @@ def judged(conn: Connection, bounds: AlertBounds) -> Looked:
     now = conn.scalars(select(db_now())).one()
     watched = set(Rule) - bounds.off
     found: list[Judged] = []
-    is_open = open_keys(conn)
+    is_open = open_alerts(conn)
     if Rule.QUEUE in watched:
         found += _queues(conn, now, bounds)
     if Rule.ACCOUNT in watched:
@@ -125,13 +126,19 @@ def _queues(conn: Connection, now: datetime, bounds: AlertBounds) -> Iterator[Ju
         yield judge_queue(lane.value, oldest=age, bounds=bounds)
 
 
-def _watched(rule: Rule, ranked: Sequence[str], is_open: Collection[Key]) -> list[str]:
+def _watched(rule: Rule, ranked: Sequence[str], is_open: Mapping[Key, Held]) -> list[str]:
     """Return the first subjects, and those further on with an open alert."""
     first, others = ranked[:_MOST_SUBJECTS], ranked[_MOST_SUBJECTS:]
     return [*first, *(one for one in others if (rule, one) in is_open)]
 
 
-def _accounts(conn: Connection, bounds: AlertBounds, is_open: Collection[Key]) -> list[Judged]:
+def _held(is_open: Mapping[Key, Held], rule: Rule, subject: str, until: datetime) -> Held | None:
+    """Return what an alert that is open is held against; None where none is, or not by now."""
+    held = is_open.get((rule, subject))
+    return held if held is not None and held.still(until) else None
+
+
+def _accounts(conn: Connection, bounds: AlertBounds, is_open: Mapping[Key, Held]) -> list[Judged]:
     """Judge what is closed; of several keys of a provider, the one that is worst off."""
     worst: dict[str, Judged] = {}
     for one in closed_for(conn):
@@ -158,7 +165,7 @@ _MODELS = (Dimension.PROVIDER, Dimension.MODEL)
 
 
 def _failures(
-    conn: Connection, until: datetime, bounds: AlertBounds, is_open: Collection[Key]
+    conn: Connection, until: datetime, bounds: AlertBounds, is_open: Mapping[Key, Held]
 ) -> Iterator[Judged]:
     last = totals(conn, Window(until - HOUR, until), by=_MODELS)
     week = totals(conn, Window(until - HOUR - WEEK, until - HOUR), by=_MODELS)
@@ -174,6 +181,7 @@ def _failures(
             usual_judged=usual_judged,
             usual_lost=usual_lost,
             bounds=bounds,
+            held=_held(is_open, Rule.FAILURES, name, until),
         )
 
 
@@ -187,7 +195,7 @@ def _failed(one: Totals) -> tuple[int, int]:
 
 
 def _caches(
-    conn: Connection, until: datetime, bounds: AlertBounds, is_open: Collection[Key]
+    conn: Connection, until: datetime, bounds: AlertBounds, is_open: Mapping[Key, Held]
 ) -> Iterator[Judged]:
     since = until - timedelta(days=CACHE_DAYS)
     found = totals(conn, Window(since, until), by=(Dimension.SLOT, *_MODELS))
@@ -209,11 +217,12 @@ def _caches(
             cached=series(cached[name]),
             until=until,
             bounds=bounds,
+            held=_held(is_open, Rule.CACHE, name, until),
         )
 
 
 def _budgets(
-    conn: Connection, now: datetime, past: _Past, bounds: AlertBounds, is_open: Collection[Key]
+    conn: Connection, now: datetime, past: _Past, bounds: AlertBounds, is_open: Mapping[Key, Held]
 ) -> Iterator[Judged]:
     profile = profile_of(past.costs, past.until)
     beside = [UUID(subject) for rule, subject in is_open if rule is Rule.BUDGET]

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, and_, case, func, select, update
 from turnmill.domain.batches import LineState
 from turnmill.domain.content import Message, Text
 from turnmill.domain.ids import BatchId, SessionId, TurnId, as_uuid
+from turnmill.domain.reply_limits import laid_over
 from turnmill.domain.states import FOR_BUDGET, Lane, OnFailure, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.batch_records import BatchRecord, Fed
@@ -268,7 +269,7 @@ def _session(batch: BatchRecord, row: Any) -> NewSession:
         system_prompt=said.get("system_prompt"),
         # Each of several messages is answered on the reply before it, or not at all.
         on_failure=OnFailure.PAUSE if len(said.get("said", ())) > 1 else OnFailure.CONTINUE,
-        settings={**batch.settings, **said.get("settings", {})},
+        settings=laid_over(batch.settings, said.get("settings", {})),
     )
 
 

@@ -16,6 +16,7 @@ from turnmill.domain.auditing import Action
 from turnmill.domain.batch_modes import check_mode
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.checks import check_name
+from turnmill.domain.dollars import part_of
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import BatchId, as_uuid
 from turnmill.domain.session_settings import checked_settings
@@ -150,7 +151,7 @@ def _for_judge(judge: Judge | None, most: Decimal | None, share: object) -> Deci
                 hint='judge="model:openai/gpt-5-nano", and max_cost_usd=5',
             )
         return None
-    return (most * Decimal(str(part))).quantize(Decimal("1e-10"))
+    return part_of(most, Decimal(str(part)))
 
 
 def start(wanted: TrialPlan, *, actor: str) -> Verb[TrialRecord]:

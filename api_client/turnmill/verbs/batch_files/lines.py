@@ -14,6 +14,7 @@ from turnmill.domain.counting import bytes_of
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, as_uuid
 from turnmill.domain.json_values import json_object
+from turnmill.domain.reply_limits import laid_over
 from turnmill.domain.scripts import script_of
 from turnmill.domain.session_settings import merged_settings
 from turnmill.store.batch_records import StagedLine
@@ -224,7 +225,7 @@ class LineReader:
             content["model"] = model
         if told is not None or not said.keys().isdisjoint(_OPTIONS):
             content |= self._options(said, told)
-        return provider, model, {**given.settings, **content.get("settings", {})}
+        return provider, model, laid_over(given.settings, content.get("settings", {}))
 
     def _options(self, said: Mapping[str, Any], told: str | None) -> Mapping[str, Any]:
         """Return system prompt and settings, checked; once for all lines that have the same."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from turnmill.domain.analytics.intervals import Interval
+from turnmill.domain.reply_limits import LIMITS_OF_REPLIES
 
 
 class SuggestionRule(StrEnum):
@@ -66,7 +67,7 @@ class Suggestion:
 
     suggested_model: str | None  #: provider/model; None: none is known to be better
     suggested_temperature: float | None  #: only where a trial shows it
-    suggested_max_tokens: int | None
+    suggested_max_tokens: int | None  #: by whatever name sessions have it: findings tell it
     suggested_settings: Mapping[str, Any] = field(repr=False)
     estimated_improvement: Decimal | None  #: dollars in such a span; None: none in money
     findings: Sequence[Finding]  #: the dearest first
@@ -91,8 +92,8 @@ def suggestion_of(findings: Sequence[Finding], *, longest: int = 0) -> Suggestio
     """
     ordered = sorted(findings, key=_weight)
     settings = _agreed([one for one in ordered if one.rule not in _NOT_FOR_ALL])
-    if settings.get("max_output_tokens", longest) < longest:
-        del settings["max_output_tokens"]
+    limits = {_limit(one) for one in ordered} - {None}
+    limit = limits.pop() if len(limits) == 1 else None
     saved: dict[str, float] = {}
     for one in ordered:
         if one.improvement.what == "usd":
@@ -101,8 +102,10 @@ def suggestion_of(findings: Sequence[Finding], *, longest: int = 0) -> Suggestio
     return Suggestion(
         suggested_model=models.pop() if len(models) == 1 else None,
         suggested_temperature=settings.pop("temperature", None),
-        suggested_max_tokens=settings.pop("max_output_tokens", None),
-        suggested_settings=settings,
+        suggested_max_tokens=limit if limit is not None and limit >= longest else None,
+        suggested_settings={
+            name: one for name, one in settings.items() if name not in LIMITS_OF_REPLIES
+        },
         estimated_improvement=Decimal(str(round(sum(saved.values()), 6))) if saved else None,
         findings=ordered,
     )
@@ -119,6 +122,13 @@ def _agreed(findings: Sequence[Finding]) -> dict[str, Any]:
         for name, values in named.items()
         if all(value == values[0] for value in values)
     }
+
+
+def _limit(one: Finding) -> int | None:
+    """Return the limit of replies that it suggests, by whatever name."""
+    if one.rule in _NOT_FOR_ALL:
+        return None
+    return next((one.settings[name] for name in LIMITS_OF_REPLIES if name in one.settings), None)
 
 
 def _weight(one: Finding) -> tuple[bool, float, str, str]:

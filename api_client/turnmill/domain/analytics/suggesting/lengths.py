@@ -31,17 +31,18 @@ class LengthUse:
 
     provider: str
     model: str
-    limit: int | None  #: the setting `max_output_tokens`; None: the vendor's own
+    limit: int | None  #: that is set; None: the vendor's own
     turns: int  #: that were answered by it
     cut: int  #: of these, whose reply was as long as it may be
     longest: int  #: of those that were not, in tokens
     cost_usd: float
     longest_cut: int = 0  #: of those that were
+    setting: str = "max_output_tokens"  #: that says the limit, or may
 
     @property
     def subject(self) -> str:
         """Return what is spoken of."""
-        limit = "" if self.limit is None else f" with max_output_tokens={self.limit}"
+        limit = "" if self.limit is None else f" with {self.setting}={self.limit}"
         return f"{self.provider}/{self.model}{limit}"
 
 
@@ -66,7 +67,7 @@ def answers_cut(uses: Sequence[LengthUse]) -> Iterator[Finding]:
             threshold=CUT_SHARE,
             evidence=[{"turns": one.turns, "cut": one.cut, "limit": one.limit}],
             improvement=Improvement.of("turns", one.cut, _times(found, one.turns)),
-            settings={} if is_own else {"max_output_tokens": most},
+            settings={} if is_own else {one.setting: most},
         )
 
 
@@ -101,7 +102,7 @@ def limits_too_high(uses: Sequence[LengthUse]) -> Iterator[Finding]:
             threshold=TIMES_LONGEST,
             evidence=[{"turns": one.turns, "longest": one.longest, "limit": one.limit}],
             improvement=Improvement.of("tokens", float((one.limit - enough) * one.turns)),
-            settings={"max_output_tokens": enough},
+            settings={one.setting: enough},
         )
 
 

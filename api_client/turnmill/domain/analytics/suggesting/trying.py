@@ -8,6 +8,7 @@ from turnmill.domain.analytics.differences import Difference, Proportion
 from turnmill.domain.analytics.intervals import Interval, share
 from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, SuggestionRule
 from turnmill.domain.analytics.suggesting.models import ModelUse
+from turnmill.domain.dollars import rounded
 
 #: Replies must say the same in nine of ten turns, at the lower end of the interval.
 SAME_SHARE = 0.9
@@ -78,7 +79,7 @@ def _shown(one: Tried, turns: int) -> Finding | None:
             f"The trial {one.name} asked {one.asked} turns again, of"
             f" {one.after if is_other else 'the same model, with other settings'}: replies say the"
             f" same in {one.agreement.mean:.0%}, and a turn costs"
-            f" {-one.cost_usd.difference:.6f} dollars less."
+            f" {rounded(-one.cost_usd.difference, digits=6):f} dollars less."
         ),
         formula=_FORMULA,
         confidence=agreement,
