@@ -10,7 +10,6 @@ from turnmill.domain.conversations import Conversation, conversation_from
 from turnmill.domain.errors import InvalidInput, InvalidText
 
 
-
 def _called_with(given: Any) -> dict[str, Any]:
     return {"type": "tool_use", "id": "c1", "name": "t", "input": given}
 
