@@ -17,6 +17,7 @@ from sqlalchemy import select
 from turnmill import AsyncClient, Client, TurnmillError
 from turnmill.store.database import Database
 from turnmill.store.schema.event_tables import metadata
+from turnmill.store.schema.rollup_tables import SKETCHES
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(\+\d\d:\d\d|Z)?")
@@ -40,7 +41,8 @@ _OWN = frozenset(
     {
         *("secret", "cursor", "key", "hash", "previous", "digest", "subject", "trace"),
         *("lease_owner", "timing", "now", "login", "columns", "unvacuumed"),
-        *("latencies", "duration_ms", "estimate", "longest_ms"),
+        *("latencies", "duration_ms", "active_ms", "estimate", "longest_ms"),
+        *SKETCHES,
     }
 )
 
@@ -101,10 +103,9 @@ class World:
     def plain(self, value: Any) -> Any:
         """Return it without ids and moments of this world."""
         if is_dataclass(value):
-            # A budget of a session is named after the session's id, in short.
-            own = _OWN | ({"name"} if "budget" in type(value).__name__.lower() else set())
-            kept = (one.name for one in fields(value) if one.name not in own)
             name = type(value).__name__.removeprefix("Async")
+            own = _own(value, name)
+            kept = (one.name for one in fields(value) if one.name not in own)
             return {"": name} | {one: self.plain(getattr(value, one)) for one in kept}
         if isinstance(value, Mapping):
             return {self.plain(key): self.plain(one) for key, one in value.items()}
@@ -157,6 +158,15 @@ class World:
                 them = conn.execute(select(*shown)).mappings()
                 found[table.name] = Counter(repr(_without_ids(dict(row))) for row in them)
         return found
+
+
+def _own(value: Any, name: str) -> frozenset[str]:
+    """Return which of its fields differ by right."""
+    if "budget" in name.lower():
+        return _OWN | {"name"}  # that of a session is named after the session's id, in short
+    if getattr(value, "is_estimate", False):
+        return _OWN | {"score"}  # made of how long things took, among others
+    return _OWN
 
 
 def _without_ids(value: Any) -> Any:

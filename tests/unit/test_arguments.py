@@ -54,6 +54,11 @@ def test_a_document_comes_through_equal_and_of_plain_types(value: dict[str, Any]
     assert {type(one) for one in found.values()} <= {str, int, float, bool, type(None), list}
 
 
+@pytest.mark.parametrize("value", [{"a": -0.0}, {"a": [{"b": -0.0}]}])
+def test_a_zero_has_no_sign_whichever_store_it_is_kept_in(value: dict[str, Any]) -> None:
+    assert "-" not in json.dumps(json_object(value, name="metadata"))
+
+
 @pytest.mark.parametrize("number", [2.0**53, 2.0**60, -(2.0**63)])
 def test_a_large_float_is_kept_as_the_whole_number_that_it_is(number: float) -> None:
     [found] = json_object({"a": number}, name="metadata").values()

@@ -9,6 +9,11 @@ from turnmill.domain.content import Message, Text, ToolCall, ToolOutput
 from turnmill.domain.conversations import Conversation, conversation_from
 from turnmill.domain.errors import InvalidInput, InvalidText
 
+
+def _called_with(given: Any) -> dict[str, Any]:
+    return {"type": "tool_use", "id": "c1", "name": "t", "input": given}
+
+
 OPENAI = {
     "messages": [
         {"role": "system", "content": "Be brief."},
@@ -128,6 +133,10 @@ def test_system_messages_in_the_middle_stay_where_they_stand() -> None:
         [{"type": {"a": 1}, "role": "user", "content": "x"}, {"from": None, "value": "x"}],
         [Message("user", (Text(5),))],  # type: ignore[arg-type]
         [Message("nobody", (Text("x"),))],
+        [Message("tool", (ToolOutput(call_id="c", output="x", is_error="no"),))],  # type: ignore[arg-type]
+        [Message("tool", (ToolOutput(call_id="c", output="x", is_error={1}),))],  # type: ignore[arg-type]
+        [{"role": "assistant", "content": [_called_with({"x": float("nan")})]}],
+        [{"role": "assistant", "content": [_called_with({"x": [float("inf")]})]}],
         [{"role": "user", "content": "x"}] * 10_001,
     ],
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
+from turnmill.domain.arguments import yes_or_no
 from turnmill.domain.bounds import MOST_HISTORY
 from turnmill.domain.checks import check_text
 from turnmill.domain.content import Attached, Message, Part, Text, ToolCall, ToolOutput
@@ -118,6 +119,8 @@ def _checked(message: Message, *, max_bytes: int, files: bool) -> Message | None
                 f"a part of the kind {getattr(one, 'kind', '?')} is not taken",
                 hint="texts, and calls of tools with their outputs",
             )
+        if isinstance(one, ToolOutput):
+            yes_or_no(one.is_error, name="is_error")
         for said in _strings(one):
             check_text(said, max_bytes=max_bytes)
     return Message(message.role, tuple(map(_plain, parts))) if parts else None
@@ -267,7 +270,7 @@ def _of_sharegpt(one: Mapping[str, Any], calls: list[str]) -> Message:
 
 def _as_json(value: object) -> str:
     try:
-        return json.dumps(value)
+        return json.dumps(value, allow_nan=False)  # who is sent a NaN later takes no turn with it
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput("a value is no JSON", hint=_HINT) from None
 

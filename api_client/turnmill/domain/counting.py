@@ -22,6 +22,10 @@ class TokenCount(int):
         made.exact = exact
         return made
 
+    def __getnewargs_ex__(self) -> tuple[tuple[int], dict[str, bool]]:
+        """Tell what a copy of it is made of, in this process or in another."""
+        return (int(self),), {"exact": self.exact}
+
 
 def most_tokens(
     messages: Sequence[Message],

@@ -156,8 +156,9 @@ class _Reading:
     def _fraction(self, value: float) -> float | int:
         if not isfinite(value):
             self._refuse("holds a number that is not finite")
-        # Postgres gives a large float back as the whole number that its digits spell.
-        return self._whole(int(value)) if abs(value) >= 2**53 else value
+        # Postgres gives a large float back as the whole number that its digits spell, and of no
+        # zero the sign.
+        return self._whole(int(value)) if abs(value) >= 2**53 else value or 0.0
 
     def _refuse(self, what: str, *, hint: str = _HINT) -> Never:
         raise InvalidInput(f"{self._name} {what}", hint=hint)

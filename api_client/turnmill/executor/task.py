@@ -11,6 +11,7 @@ from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import InvalidInput, TurnmillError
 from turnmill.domain.ids import TurnId
+from turnmill.executor.staying import Staying
 from turnmill.grouping import Grouped, Stopped
 from turnmill.listening.task import AsyncWaiter
 from turnmill.listening.watchlist import Deadline
@@ -36,7 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncExecutor:
+class AsyncExecutor(Staying):
     """A store, and whom to tell. What a client and all its handles share, on any event loop."""
 
     def __init__(

@@ -12,6 +12,7 @@ from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import TurnId
+from turnmill.executor.staying import Staying
 from turnmill.listening.thread import Waiter
 from turnmill.listening.watchlist import Deadline
 from turnmill.settings import Reads, Settings
@@ -35,7 +36,7 @@ T = TypeVar("T")
 C = TypeVar("C")
 
 
-class Executor:
+class Executor(Staying):
     """A store, and whom to tell. What a client and all its handles share; thread-safe."""
 
     def __init__(

@@ -45,6 +45,31 @@ class _Connection(sqlite3.Connection):
         self._cursors.clear()
 
 
+class _Memory(_Connection):
+    """A store in memory: it is there for as long as its engine, whatever becomes of a statement.
+
+    A pool gives a connection up when something like Ctrl-C comes in the middle of one, as it may
+    with those to a server. With this one all that was kept would be gone.
+    """
+
+    is_lent = is_over = False
+
+    def close(self) -> None:
+        """Let the next one begin anew; after the engine's end, give the memory back."""
+        self.is_lent = False
+        self.end_reads()
+        if self.is_over:
+            super().close()
+        else:
+            self.rollback()
+
+    def end(self) -> None:
+        """Be over, as soon as nobody uses it any more."""
+        self.is_over = True
+        if not self.is_lent:
+            self.close()
+
+
 def open_sqlite(
     url: URL, *, pool_size: int, overflow: int, execution_options: dict[str, Any], reads: str
 ) -> Engine:
@@ -58,10 +83,16 @@ def open_sqlite(
         pool_timeout=10,
         hide_parameters=True,
         execution_options=execution_options,
-        connect_args={"check_same_thread": False, "timeout": 10, "factory": _Connection},
+        connect_args={
+            "check_same_thread": False,
+            "timeout": 10,
+            "factory": _Memory if memory else _Connection,
+        },
         json_deserializer=lenient_json,
     )
-    if not memory:
+    if memory:
+        _keep_for_good(engine)
+    else:
         event.listen(engine, "do_connect", _keep_to_owner)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", partial(_begin, reads=reads))
@@ -84,6 +115,35 @@ def cut_log(engine: Engine) -> int:
         connection.close()
     is_busy, pages, _ = found
     return max(int(pages), 1) if is_busy else 0
+
+
+def _keep_for_good(engine: Engine) -> None:
+    """Give the pool the same connection whenever it asks for one, until the engine's end."""
+    kept: list[_Memory] = []
+
+    def connected(
+        _dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]
+    ) -> _Memory:
+        if not kept:
+            kept.append(sqlite3.connect(*arguments, **options))
+        kept[0].close()
+        return kept[0]
+
+    def lent(connection: Any, _record: object, _proxy: object) -> None:
+        connection.is_lent = True
+
+    def given_back(connection: Any, _record: object) -> None:
+        if connection is not None:
+            connection.is_lent = False
+
+    def ended(_engine: Engine) -> None:
+        while kept:
+            kept.pop().end()
+
+    event.listen(engine, "do_connect", connected)
+    event.listen(engine, "checkout", lent)
+    event.listen(engine, "checkin", given_back)
+    event.listen(engine, "engine_disposed", ended)
 
 
 def _keep_to_owner(
