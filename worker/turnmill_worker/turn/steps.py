@@ -46,8 +46,15 @@ TOO_MANY_ROUNDS = "too_many_tool_rounds"
 OUTPUT_INVALID = "output_invalid"
 #: The code of a turn whose model does not answer, and so not in the form that is asked for.
 REPLY_REFUSED = "reply_refused"
-#: Asked again, they would be refused again.
-_UNMENDED = frozenset({FinishReason.REFUSAL, FinishReason.CONTENT_FILTER})
+#: The code of a turn whose reply was cut off before it had the form that is asked for.
+REPLY_CUT_OFF = "reply_cut_off"
+#: Asked again, they would end so again, and be paid for again.
+_UNMENDED: Mapping[FinishReason | str, str] = {
+    FinishReason.REFUSAL: REPLY_REFUSED,
+    FinishReason.CONTENT_FILTER: REPLY_REFUSED,
+    FinishReason.LENGTH: REPLY_CUT_OFF,
+    FinishReason.CONTEXT_FULL: REPLY_CUT_OFF,
+}
 _MEND = (
     "This reply does not fit the JSON schema that is asked for. Answer again, with nothing but JSON"
     " that fits it. What is wrong:"
@@ -283,7 +290,7 @@ async def _fitting(claim: Claim, settlement: Settlement) -> Step | Settlement:
     if not wrong:
         return settlement
     if settlement.finish_reason in _UNMENDED:
-        return _failed(settlement, REPLY_REFUSED)
+        return _failed(settlement, _UNMENDED[settlement.finish_reason])
     if _was_mended(claim):
         return _failed(settlement, OUTPUT_INVALID)
     told = Message.of("user", storable(f"{_MEND}\n{wrong}"))
