@@ -100,6 +100,25 @@ def test_copies_that_a_vendor_lets_expire_between_two_turns_are_made_again_and_n
 
 
 @both
+@pytest.mark.parametrize("thread", ["chain", "client"])
+@pytest.mark.parametrize("beside", [[], [b"A letter."]], ids=["alone", "beside another"])
+def test_a_file_that_is_deleted_at_the_vendor_is_sent_again_though_its_thread_has_named_it(
+    client: Client, vendors: BothVendors, vendor: str, thread: str, beside: list[bytes]
+) -> None:
+    files = files_of(vendors, vendor)
+    session = start(client, vendor, **ALWAYS, thread=thread)
+    ask(client, session, a_png(), PDF)
+    files.forget()
+    turn = client.send(session, "And now?", attachments=beside)
+    assert turn.result(timeout=WAIT).text.endswith("[2 before]")
+    assert [one.outcome for one in turn.attempts()] == ["succeeded"]
+    assert len(files.kept) == 2 + len(beside)
+    assert ask(client, session).endswith("[4 before]")
+    client.sessions.delete(session)
+    until(lambda: not files.kept)
+
+
+@both
 @pytest.mark.parametrize("gone", ["session", "archived", "attachment"])
 def test_with_session_or_attachment_the_copies_go_at_the_vendor_too(
     client: Client, vendors: BothVendors, vendor: str, gone: str

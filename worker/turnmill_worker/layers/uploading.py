@@ -13,7 +13,14 @@ from datetime import UTC, datetime
 from typing import Never, Protocol
 
 from turnmill.domain.content import Attached
-from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected, StoreError
+from turnmill.domain.errors import (
+    MaybeSent,
+    NotSent,
+    ProviderError,
+    Rejected,
+    StoreError,
+    ThreadLost,
+)
 from turnmill.domain.uploads import FILE_LOST, UPLOAD_WITHIN, new_name
 from turnmill.store.records import Claim
 from turnmill_worker.layers.call import Call, Go, Layer, from_store
@@ -90,6 +97,8 @@ async def _asked(call: Call, go: Go, provider: KeepsFiles, ledger: UploadLedger)
         named = await _named(call, provider, ledger)
         try:
             return await go(named)
+        except ThreadLost:
+            raise  # what it has lost is none of these
         except ProviderError as error:
             lost = _lost(named.request.uploaded, error) if error.error_code == FILE_LOST else {}
             if not lost or lost.keys() <= renewed:
