@@ -85,7 +85,7 @@ def attached_in(message: Message) -> Sequence[Attached]:
     return [part for part in message.parts if isinstance(part, Attached)]
 
 
-def is_told(part: Part) -> bool:
+def is_told(part: Part | Attached) -> bool:
     """Tell whether the words of a sound stand beside it: models are given those."""
     return isinstance(part, Audio) and part.is_told
 

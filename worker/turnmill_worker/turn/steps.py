@@ -49,7 +49,7 @@ REPLY_REFUSED = "reply_refused"
 #: The code of a turn whose reply was cut off before it had the form that is asked for.
 REPLY_CUT_OFF = "reply_cut_off"
 #: Asked again, they would end so again, and be paid for again.
-_UNMENDED: Mapping[FinishReason | str, str] = {
+_UNMENDED: Mapping[str | None, str] = {
     FinishReason.REFUSAL: REPLY_REFUSED,
     FinishReason.CONTENT_FILTER: REPLY_REFUSED,
     FinishReason.LENGTH: REPLY_CUT_OFF,

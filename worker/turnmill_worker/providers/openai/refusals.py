@@ -35,8 +35,7 @@ def refusal_of(answer: RawAnswer, *, thread_ref: str = "") -> ProviderError:
 
 
 def refused(answer: RawAnswer, request: Request) -> ProviderError:
-    """Return what a refusal of this request means; it may be a file, or the thread, that is lost.
-    """
+    """Return what a refusal of this request means: the thread may be lost, or a file."""
     error = refusal_of(answer, thread_ref=request.thread_ref)
     return without_file(error, request) if lost_file(answer, request) else error
 
