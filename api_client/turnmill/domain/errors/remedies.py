@@ -123,6 +123,11 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
             hint="the model does not answer this in the form that is asked for: say it otherwise",
         ),
         **_each(
+            "pictures_unsupported",
+            hint="the reply is a picture, which is not kept: take what paints out of the session's"
+            " prompt",
+        ),
+        **_each(
             "reply_cut_off",
             hint="the reply was cut off before it had the form of response_format: raise"
             f" max_output_tokens in the session's settings, or ask for less, {_RETRY}",
