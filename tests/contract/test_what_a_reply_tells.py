@@ -262,6 +262,11 @@ def test_a_picture_alone_is_no_empty_reply() -> None:
     with pytest.raises(Rejected) as caught:
         responses.reply_of(payload, chain=True, request_id="req_1")
     assert (caught.value.error_code, caught.value.kept) == ("pictures_unsupported", ("resp_1",))
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}
+    for message in ({"content": "", "images": [picture]}, {"content": [picture]}):
+        with pytest.raises(Rejected, match="pictures_unsupported"):
+            of_chat(**message)
+        assert of_chat(**{"images": [picture], **message, "content": "A cat."}).text == "A cat."
     found = responses.found_of(payload, chain=True, request_id="req_1")
     assert isinstance(found, Failed)
     assert found.error.error_code == "pictures_unsupported"

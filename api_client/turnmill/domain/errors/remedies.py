@@ -125,7 +125,7 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         **_each(
             "pictures_unsupported",
             hint="the reply is a picture, which is not kept: take what paints out of the session's"
-            " prompt",
+            " prompt, or name another model",
         ),
         **_each(
             "reply_cut_off",
