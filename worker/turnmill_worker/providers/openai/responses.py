@@ -200,9 +200,9 @@ def found_of(
         return Failed(error=error)
     try:
         return reply_of(payload, chain=chain, request_id=request_id, offered=offered, thread=thread)
-    except OnlyPainted as error:
-        error.used = used_at_openai(payload)
-        return Failed(error=error)
+    except OnlyPainted as painted:
+        painted.used = used_at_openai(payload)
+        return Failed(error=painted)
     except Unreadable:
         if status not in _OVER:
             raise
