@@ -35,7 +35,7 @@ from turnmill.domain.summaries import opening
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.offering import native_of
 from turnmill_worker.providers.openai import chat, responses
-from turnmill_worker.providers.port import Done, Failed
+from turnmill_worker.providers.port import Done, Failed, used_by
 
 
 def test_what_anthropic_cites_is_kept_as_it_came_and_sent_back_where_it_stood() -> None:
@@ -270,4 +270,6 @@ def test_a_picture_alone_is_no_empty_reply() -> None:
     found = responses.found_of(payload, chain=True, request_id="req_1")
     assert isinstance(found, Failed)
     assert found.error.error_code == "pictures_unsupported"
-    assert found.error.used is not None and found.error.used.usage.output_tokens == 4
+    used = used_by(found.error)
+    assert used is not None
+    assert used.usage.output_tokens == 4
