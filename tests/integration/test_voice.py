@@ -304,7 +304,6 @@ def test_a_caller_cannot_say_that_a_sound_has_words(client: Client) -> None:
     assert turn.messages()[0].text == QUESTION
 
 
-@pytest.mark.usefixtures("elsewhere")
 def test_a_model_reads_nothing_of_sounds_that_were_deleted_when_their_words_stand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -324,6 +323,7 @@ def test_a_model_reads_nothing_of_sounds_that_were_deleted_when_their_words_stan
         assert [one.text for one in asked[0].history] == [QUESTION, reply.text]
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_who_hears_and_who_speaks_may_be_somebody_else(client: Client) -> None:
     session = session_of(client, transcribe="nobody/v1")
     with pytest.raises(TurnFailed, match="provider_unknown"):
