@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from turnmill import ToolContext, ToolError, tool
 
@@ -144,6 +146,27 @@ class Hushed(ToolError):
 
     def __str__(self) -> str:
         raise SystemExit(SECRET)
+
+
+def _minded(name: str) -> str:
+    return next(_made([name]))
+
+
+def _held(name: str) -> str:
+    GO_ON.wait(20)
+    return name
+
+
+@tool(effects="none")
+async def minds(name: Annotated[str, AfterValidator(_minded)]) -> str:
+    """Return what a validator of its own has made of its argument."""
+    return name
+
+
+@tool(timeout=timedelta(seconds=0.2))
+async def is_held(name: Annotated[str, AfterValidator(_held)]) -> str:
+    """Have an argument that is never read."""
+    return name
 
 
 @tool(effects="idempotent")

@@ -235,14 +235,18 @@ async def test_a_loss_that_is_told_by_its_code_alone_is_told_as_one_wherever_it_
         await provider.aclose()
 
 
-async def test_a_file_that_only_a_chain_names_is_lost_with_the_chain() -> None:
+@pytest.mark.parametrize("api", ["messages", "chain"])
+async def test_a_file_that_only_a_chain_names_is_lost_with_the_chain(api: str) -> None:
     held = Held()
-    async with asking("chain") as (provider, double):
-        request = saying("chain", held, held.file(PDF), settings={"uploads": "always"})
+    settings = {"uploads": "always", "thread": "chain"}
+    async with asking(api) as (provider, double):
+        request = saying(api, held, held.file(PDF), settings=settings)
         first = await provider.send(await named(provider, request))
         assert isinstance(first, Done)
         double.files.expire()
-        later = a_request("And now?", thread_ref=first.thread_ref)
+        later = a_request(
+            "And now?", model=request.model, settings=settings, thread_ref=first.thread_ref
+        )
         assert isinstance(await refused(provider, later), ThreadLost)
 
 

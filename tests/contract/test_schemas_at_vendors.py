@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.contract.rigs import a_request
+from tests.doubles.openai_server import OpenAIDouble
 from tests.doubles.raw_vendor import SETTINGS, RawVendor, http, stream
 from tests.doubles.reading_along import Heard
 from tests.doubles.streams import message_events, written
@@ -19,6 +20,7 @@ from turnmill.new_ids import new_id
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.offering import form_of, parameters_of
 from turnmill_worker.providers.openai import chat, responses
+from turnmill_worker.providers.openai.provider import OpenAIProvider
 from turnmill_worker.providers.port import Done, Request, ToolOffer
 
 
@@ -187,3 +189,24 @@ def test_a_form_of_which_something_may_be_anything_is_not_strict(given: dict[str
     request = a_request(output_schema={"type": "object", "properties": given})
     assert openai_responses.violations(responses.body_of(request, chain=False)) == []
     assert openai_chat.violations(chat.body_of(request)) == []
+
+
+@pytest.mark.anyio
+async def test_a_tool_that_is_described_at_length_is_so_in_fewer_words_to_who_takes_no_more(
+    openai: OpenAIProvider, openai_double: OpenAIDouble
+) -> None:
+    long = ToolOffer(name="book", description="Books a flight. " * 100)
+    brief = ToolOffer(name="weather", description="Tells the weather.")
+
+    async def told(model: str, api: str) -> list[str]:
+        before = len(openai_double.calls)
+        await openai.send(a_request(tools=[brief, long], model=model, settings={"api": api}))
+        asked = [one.body["tools"] for one in [*openai_double.calls][before:]]
+        return [tools[1].get("function", tools[1])["description"] for tools in asked]
+
+    given, cut = await told("gpt-4o", "chat")
+    assert given == long.description
+    assert (len(cut), cut[-1]) == (1024, "…") and given.startswith(cut[:-1])
+    assert await told("gpt-4o", "chat") == [cut]  # it is remembered of that model
+    assert openai_double.last.body["tools"][0]["function"]["description"] == brief.description
+    assert await told("gpt-5", "responses") == [long.description]

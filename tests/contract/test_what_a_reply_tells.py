@@ -1,5 +1,6 @@
 """Why a reply ended, whom it cites and what was thought: kept as it came, and told in our words."""
 
+import json
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.contract.telling import (
     THOUGHT,
     WORDS,
     a_message,
+    a_response,
     blocks_after,
     items_after,
     of_chat,
@@ -27,12 +29,13 @@ from tests.validators import anthropic_messages, openai_chat
 from turnmill import Citation, FinishReason, Refusal
 from turnmill.domain.bounds import MOST_PARTS
 from turnmill.domain.content import Message, Native, Part, Text
+from turnmill.domain.errors import Rejected
 from turnmill.domain.replying import citations_in, finish_reason_of, reasoning_in, refusal_in
 from turnmill.domain.summaries import opening
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.offering import native_of
 from turnmill_worker.providers.openai import chat, responses
-from turnmill_worker.providers.port import Done
+from turnmill_worker.providers.port import Done, Failed, used_by
 
 
 def test_what_anthropic_cites_is_kept_as_it_came_and_sent_back_where_it_stood() -> None:
@@ -240,3 +243,33 @@ def test_a_word_of_somebody_elses_is_kept_as_it_is() -> None:
 
 
 # Through the store, to whoever asked.
+
+
+PAINTED = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "iVBO"}
+
+
+def test_a_picture_beside_words_is_told_without_its_bytes_and_goes_back_to_nobody() -> None:
+    for chain in (True, False):
+        done = of_responses(PAINTED, SAID, chain=chain)
+        assert (done.text, done.finish_reason) == (WORDS, "stop")
+        told, _ = [json.loads(one.item) for one in done.parts if isinstance(one, Native)]
+        assert told == {name: one for name, one in PAINTED.items() if name != "result"}
+        assert "image_generation_call" not in json.dumps(items_after(done.parts))
+
+
+def test_a_picture_alone_is_no_empty_reply() -> None:
+    payload = {**a_response(PAINTED), "usage": {"input_tokens": 9, "output_tokens": 4}}
+    with pytest.raises(Rejected) as caught:
+        responses.reply_of(payload, chain=True, request_id="req_1")
+    assert (caught.value.error_code, caught.value.kept) == ("pictures_unsupported", ("resp_1",))
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}
+    for message in ({"content": "", "images": [picture]}, {"content": [picture]}):
+        with pytest.raises(Rejected, match="pictures_unsupported"):
+            of_chat(**message)
+        assert of_chat(**{"images": [picture], **message, "content": "A cat."}).text == "A cat."
+    found = responses.found_of(payload, chain=True, request_id="req_1")
+    assert isinstance(found, Failed)
+    assert found.error.error_code == "pictures_unsupported"
+    used = used_by(found.error)
+    assert used is not None
+    assert used.usage.output_tokens == 4

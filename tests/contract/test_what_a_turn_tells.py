@@ -1,6 +1,7 @@
 """What a reply tells is told by its turn, too, and shown in a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,8 @@ from turnmill import Client, FinishReason, Refusal, TurnFailed
 from turnmill.domain.content import Text
 from turnmill.show.wording import said, sources_of
 from turnmill.testing import memory_client
+
+Answers = Callable[[str, str], dict[str, Any]]
 
 
 @pytest.fixture
@@ -137,3 +140,42 @@ def test_a_refusal_is_not_mended_where_a_form_is_asked_for_and_says_what_it_was(
         assert caught.value.error_code == "reply_refused"
         assert turn.refresh().record.finish_reason == "refusal"
         assert len(vendor.bodies) == 1
+
+
+CUT, WHOLE = '{"city": "Ro', '{"city": "Rome"}'
+
+
+def _response(words: str, reason: str) -> dict[str, Any]:
+    said = {"type": "message", "content": [{"type": "output_text", "text": words}]}
+    ended = {"status": "incomplete", "incomplete_details": {"reason": reason}}
+    return {**a_response(said), **ended, "usage": {"input_tokens": 10, "output_tokens": 5}}
+
+
+def _message(words: str, stop: str) -> dict[str, Any]:
+    return a_message({"type": "text", "text": words}, stop=stop)
+
+
+@pytest.mark.parametrize(
+    ("provider", "answer", "reason"),
+    [
+        ("openai", _response, "max_output_tokens"),
+        ("anthropic", _message, "max_tokens"),
+        ("anthropic", _message, "model_context_window_exceeded"),
+    ],
+)
+def test_a_reply_that_was_cut_off_is_not_paid_for_again_to_be_cut_off_again(
+    client: Client, vendor: RawVendor, provider: str, answer: Answers, reason: str
+) -> None:
+    form = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    session = client.sessions.create(
+        user_id="ada", provider=provider, model="large", response_format=form
+    )
+    vendor.meet(http(answer(CUT, reason)), http(answer(WHOLE, reason)))
+    turn = client.send(session, "Where?")
+    with pytest.raises(TurnFailed, match="max_output_tokens") as caught:
+        turn.result(timeout=WAIT)
+    assert caught.value.error_code == "reply_cut_off"
+    assert len(vendor.bodies) == 1
+    assert turn.refresh().record.output_tokens == 5  # that was paid for all the same
+    turn.retry()
+    assert turn.result(timeout=WAIT).text == WHOLE  # cut off behind its end, it is all there

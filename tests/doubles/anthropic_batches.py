@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.doubles.anthropic_server import AnthropicDouble, _authorised, check_message_body
-from tests.doubles.batch_desk import BatchDesk, DeskBatch, DeskLine, Fate, said_in
+from tests.doubles.batch_desk import BatchDesk, DeskBatch, DeskLine, Fate, answer_to
 from tests.doubles.vendor_double import Call, Refused, run_as_process
 
 LINES_MAX = 100_000
@@ -178,7 +178,7 @@ def result_of(line: DeskLine, outcome: str) -> dict[str, Any]:
         "type": "message",
         "role": "assistant",
         "model": line.body["model"],
-        "content": [{"type": "text", "text": f"echo: {said_in(line.body)}"}],
+        "content": [{"type": "text", "text": answer_to(line.body)}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
         "usage": {

@@ -146,6 +146,13 @@ def _messages_in(body: dict[str, Any]) -> int:
     return len(given) if isinstance(given, list) else 1
 
 
+def answer_to(body: dict[str, Any]) -> str:
+    """Return what a line is answered with: what it asks to be `answer: …`, or else an echo."""
+    said = said_in(body)
+    _, asked, wanted = said.partition("answer: ")
+    return wanted if asked else f"echo: {said}"
+
+
 def said_in(body: dict[str, Any]) -> str:
     """Return the last words that a call says, whichever API it is of."""
     given = body.get("input", body.get("messages"))

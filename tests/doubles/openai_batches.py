@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.doubles.batch_desk import BatchDesk, DeskBatch, DeskLine, Fate, said_in, tokens_of
+from tests.doubles.batch_desk import BatchDesk, DeskBatch, DeskLine, Fate, answer_to, tokens_of
 from tests.doubles.openai_bodies import CHAT_PARAMETERS, RESPONSE_PARAMETERS
 from tests.doubles.openai_requests import authorised, object_of
 from tests.doubles.openai_server import OpenAIDouble
@@ -267,7 +267,7 @@ def _result(line: DeskLine, outcome: str, number: int) -> dict[str, Any]:
 
 
 def _reply(line: DeskLine, number: int) -> dict[str, Any]:
-    text, model = f"echo: {said_in(line.body)}", line.body["model"]
+    text, model = answer_to(line.body), line.body["model"]
     if line.url == "/v1/chat/completions":
         return {
             "id": f"chatcmpl-{number:08}",

@@ -7,6 +7,8 @@ from typing import Any
 from tests.doubles.vendor_double import Call, Refused
 
 KEY = "sk-double"
+#: Of a function, in chat completions.
+DESCRIPTION_MAX = 1024
 
 
 def authorised(call: Call) -> None:
@@ -24,6 +26,19 @@ def object_of(call: Call, parameters: frozenset[str]) -> dict[str, Any]:
     if unknown:
         raise Refused(400, "unknown_parameter", f"Unknown parameter: '{min(unknown)}'.")
     return call.body
+
+
+def check_descriptions(tools: Any) -> None:
+    """Raise Refused for a tool that is described in more characters than are taken."""
+    for n, tool in enumerate(tools or ()):
+        length = len(tool.get("function", {}).get("description") or "")
+        if length > DESCRIPTION_MAX:
+            param = f"tools[{n}].function.description"
+            wrong = (
+                f"Invalid '{param}': string too long. Expected a string with maximum length"
+                f" {DESCRIPTION_MAX}, but got a string with length {length} instead."
+            )
+            raise Refused(400, "string_above_max_length", wrong, param=param)
 
 
 def check_prompt(prompt: Any, kept: Mapping[str, Mapping[str, Collection[str]]]) -> None:

@@ -28,7 +28,12 @@ from tests.doubles.openai_bodies import (
 )
 from tests.doubles.openai_files import routes_of as file_routes_of
 from tests.doubles.openai_requests import KEY as KEY
-from tests.doubles.openai_requests import authorised, check_prompt, object_of
+from tests.doubles.openai_requests import (
+    authorised,
+    check_descriptions,
+    check_prompt,
+    object_of,
+)
 from tests.doubles.vendor_double import (
     Call,
     Refused,
@@ -256,6 +261,7 @@ class OpenAIDouble(VendorDouble):
             wrong = "The 'stream_options' parameter is not allowed."
             raise Refused(400, "invalid_value", wrong, param="stream_options")
         check_chat_body(body)
+        check_descriptions(body.get("tools"))
         self.files.check_refs(body["messages"])
         if self.is_too_long(body["messages"]):
             raise TOO_LONG

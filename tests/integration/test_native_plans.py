@@ -42,6 +42,11 @@ INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
 SELECT md5('m' || n)::uuid, id, turn_id, 0, 'user', '[{{"type": "text", "text": "hi"}}]' FROM line
 """
 
+_ASKS_FOR_A_FORM = """
+UPDATE turnmill.sessions SET settings = '{"response_format": {"type": "object"}}'
+WHERE id = md5('s' || 7)::uuid
+"""
+
 
 @pytest.fixture(scope="module")
 def parked(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[Database]:
@@ -49,6 +54,7 @@ def parked(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterato
         database = Database(url)
         with database.begin() as conn:
             conn.exec_driver_sql(_PARKED)
+            conn.exec_driver_sql(_ASKS_FOR_A_FORM)
         with database.single() as conn:
             conn.exec_driver_sql("VACUUM ANALYZE")
         yield database
@@ -62,6 +68,11 @@ def the_last_page(conn: Connection) -> None:
 
 def what_is_left(conn: Connection) -> None:
     assert len(batching.left_in(conn, BATCH, shard="", limit=PAGE)) == PAGE
+
+
+def the_forms_of_some(conn: Connection) -> None:
+    ids = [TurnId(UUID(int=n)) for n in range(1, PAGE + 1)]
+    assert len(batching.forms_of(conn, ids)) == 1
 
 
 def planned_once(database: Database, call: Callable[[Connection], None]) -> str:
@@ -100,6 +111,13 @@ def test_whoever_plans_once_for_all_pages_enters_the_same_index(
     assert "ix_turns_in_batch" in plan
     assert "Seq Scan" not in plan
     assert "pk_turns" not in plan
+
+
+def test_forms_of_replies_are_looked_up_by_the_keys_of_their_turns(parked: Database) -> None:
+    plan = plan_of(parked, the_forms_of_some)
+    assert plan.scanned == frozenset()
+    assert plan.pages <= PAGE * PAGES_OF_ONE
+    assert "Seq Scan" not in planned_once(parked, the_forms_of_some)
 
 
 def test_a_list_of_batches_reads_turns_only_where_anybody_has_a_budget(parked: Database) -> None:

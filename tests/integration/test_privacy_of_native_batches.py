@@ -79,6 +79,17 @@ async def test_an_encrypted_batch_goes_to_its_vendor_and_back_and_lies_sealed_th
         assert violations(conn) == []
 
 
+async def test_replies_are_held_to_a_form_that_is_sealed(
+    settings: Settings, database: Database, double: Any
+) -> None:
+    form = {"settings": {"response_format": {"type": "object"}}}
+    given = {"provider": "openai", "client_settings": settings, **form}
+    batch = submit(settings.database_url, 6, **given)  # type: ignore[arg-type]
+    await polled(database, double)
+    assert states(database, batch) == {"failed": 6}
+    assert set(double.desk.paid.values()) == {1}
+
+
 async def test_a_poller_without_keys_loses_nothing_and_one_with_them_goes_on(
     settings: Settings, database: Database, double: Any
 ) -> None:

@@ -87,15 +87,16 @@ def test_a_model_is_told_what_its_tools_return(runs: Runs) -> None:
     }
 
 
-def test_what_a_tool_makes_only_when_it_is_read_is_made_beside_the_loop(
+def test_what_a_tool_makes_when_it_is_read_or_its_arguments_are_is_made_beside_the_loop(
     runs: Runs,
 ) -> None:
     told = runs.outputs(
         ["yields", {"names": ["a", "b"]}],
         ["maps", {"names": ["c"]}],
         ["holds_lazy", {"names": ["d"]}],
+        ["minds", {"name": "e"}],
     )
-    assert told == ['["a False","b False"]', '["C FALSE"]', '{"rows":["D FALSE"]}']
+    assert told == ['["a False","b False"]', '["C FALSE"]', '{"rows":["D FALSE"]}', "e False"]
 
 
 def test_calls_of_one_reply_run_beside_one_another(runs: Runs) -> None:
@@ -119,6 +120,7 @@ def test_calls_of_one_reply_run_beside_one_another(runs: Runs) -> None:
         (["mute", {}], "The tool's output is no JSON: object.", "output_unreadable"),
         (["counts", {}], "longer than 1000000 bytes", "output_too_large"),
         (["holds_endless", {}], "longer than 1000000 bytes", "output_too_large"),
+        (["is_held", {"name": "x"}], "within 0.2 seconds, and nothing was", "tool_timeout"),
         (["hushes", {}], "The tool failed.", "tool_error"),
     ],
 )

@@ -10,11 +10,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import insert, select
 
+from tests import steps
 from tests.attachments import PDF, a_png
 from tests.doubles.both_vendors import BothVendors
 from tests.openai_sessions import WAIT, sound_client, store_of
 from tests.waiting import until
-from turnmill import Client, TurnFailed
+from turnmill import Client, Turn, TurnFailed
 from turnmill.domain.ids import SessionId
 from turnmill.domain.uploads import IN_FLIGHT, new_name
 from turnmill.store.database import Database
@@ -97,6 +98,49 @@ def test_copies_that_a_vendor_lets_expire_between_two_turns_are_made_again_and_n
     assert len(files.kept) == 2
     client.sessions.delete(session)
     until(lambda: not files.kept and not rows(client))
+
+
+@both
+@pytest.mark.parametrize("thread", ["chain", "client"])
+@pytest.mark.parametrize("beside", [[], [b"A letter."]], ids=["alone", "beside another"])
+def test_a_file_that_is_deleted_at_the_vendor_is_sent_again_though_its_thread_has_named_it(
+    client: Client, vendors: BothVendors, vendor: str, thread: str, beside: list[bytes]
+) -> None:
+    files = files_of(vendors, vendor)
+    session = start(client, vendor, **ALWAYS, thread=thread)
+    ask(client, session, a_png(), PDF)
+    files.forget()
+    turn = client.send(session, "And now?", attachments=beside)
+    assert turn.result(timeout=WAIT).text.endswith("[2 before]")
+    assert [one.outcome for one in turn.attempts()] == ["succeeded"]
+    assert len(files.kept) == 2 + len(beside)
+    assert ask(client, session).endswith("[4 before]")
+    client.sessions.delete(session)
+    until(lambda: not files.kept)
+
+
+def asked_again(client: Client, turn: Turn, *, attempt: int) -> None:
+    """Let the turn be looked up in this attempt, without the pause before it."""
+    until(lambda: turn.refresh().record.attempt == attempt and turn.state == "waiting")
+    steps.due_now(store_of(client), turn.id)
+
+
+def test_work_in_the_background_that_has_failed_for_a_file_is_sent_again_with_another_copy(
+    client: Client, vendors: BothVendors
+) -> None:
+    files = files_of(vendors, "openai")
+    before = files.uploads
+    session = start(client, "openai", **ALWAYS, background=True)
+    vendors.openai.meet("ok", "failed:image_file_not_found")  # the upload, and what is asked of it
+    turn = client.send(session, "What is this?", attachments=[a_png()])
+    asked_again(client, turn, attempt=1)
+    asked_again(client, turn, attempt=2)
+    assert turn.result(timeout=WAIT).text
+    assert [one.error_code for one in turn.attempts()] == ["file_lost", None]
+    assert files.uploads == before + 2
+    until(lambda: len(files.kept) == 1)
+    client.sessions.delete(session)
+    until(lambda: not files.kept)
 
 
 @both

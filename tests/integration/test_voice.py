@@ -19,6 +19,8 @@ from turnmill.domain.content import Part
 from turnmill.settings import Settings
 from turnmill.sync.turns import Turn
 from turnmill.testing import memory_client, script
+from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.providers.port import Request
 
 WAIT = timedelta(seconds=30)
 QUESTION = "Is it far?"
@@ -300,6 +302,25 @@ def test_a_caller_cannot_say_that_a_sound_has_words(client: Client) -> None:
     turn = client.send(session_of(client), [part], metadata=heard())
     turn.result(WAIT)
     assert turn.messages()[0].text == QUESTION
+
+
+def test_a_model_reads_nothing_of_sounds_that_were_deleted_when_their_words_stand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with memory_client() as client:
+        session = session_of(client, reply_as="audio")
+        reply = client.send(session, Audio(wav(1.0)), metadata=heard()).result(WAIT)
+        for one in client.attachments.list(user_id="ada"):
+            client.attachments.delete(one.id)
+        asked, real = [], MockProvider.send
+
+        async def send(mock: MockProvider, request: Request, emit: Any = None) -> Any:
+            asked.append(request)
+            return await real(mock, request, emit)
+
+        monkeypatch.setattr(MockProvider, "send", send)
+        client.send(session, "And back?", reply_as="text").result(WAIT)
+        assert [one.text for one in asked[0].history] == [QUESTION, reply.text]
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -3,6 +3,7 @@
 from tests.mutants.breaking import Mutant, instead
 from turnmill.store.line import endings
 from turnmill.store.nouns import shard_moves
+from turnmill_worker.native import taking
 from turnmill_worker.process import feeding_batches, scheduling
 from turnmill_worker.providers.batch_port import VendorBatch
 
@@ -41,6 +42,12 @@ OF_BATCHES = {
         breaks=instead(VendorBatch, "are_all", _believed),
         killed_by=f"{_LATE}::test_a_batch_that_was_cut_short_and_counts_nothing_yet_is_looked_at"
         "_again[asyncio-openai-cancelled]",
+    ),
+    "any_form_will_do": Mutant(
+        rule="a reply to a line has the form that is asked for, or its turn fails",
+        breaks=instead(taking, "fault_of", lambda *_: ""),
+        killed_by="tests/integration/test_forms_in_batches.py::test_a_reply_has_the_form_that_is"
+        "_asked_for_or_its_line_fails[asyncio-openai]",
     ),
     "given_up_is_free": Mutant(
         rule="results that come when their lines have gone on are paid for",

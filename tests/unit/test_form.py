@@ -9,7 +9,7 @@ import pytest
 
 from turnmill_worker.providers.mock.form import fitting
 from turnmill_worker.tools.calling import _in_words
-from turnmill_worker.tools.form import misfits
+from turnmill_worker.tools.form import fault_of, misfits
 from turnmill_worker.tools.schemas import SchemaRefused, require_usable
 
 #: `re` looks for this in a few characters until the end of days, and no other thread runs.
@@ -161,3 +161,23 @@ def test_what_a_tool_gives_is_json_where_it_is_no_text() -> None:
         "mean": "NaN",
         "days": [1, 2],
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "ended", "code"),
+    [
+        ('{"a": 1}', "stop", ""),
+        ('{"a": 1}', "length", ""),
+        ('{"a": "1"}', "stop", "output_invalid"),
+        ('{"a": "1"}', None, "output_invalid"),
+        ('{"a', "length", "reply_cut_off"),
+        ('{"a', "context_full", "reply_cut_off"),
+        ("I would rather not.", "refusal", "reply_refused"),
+        ("", "content_filter", "reply_refused"),
+    ],
+)
+def test_a_reply_without_its_form_is_told_by_how_it_has_ended(
+    said: str, ended: str | None, code: str
+) -> None:
+    assert fault_of(said, ended, one(type="integer")) == code
+    assert fault_of("{}", ended, {"type": "nonsense"}) == "setting_refused"

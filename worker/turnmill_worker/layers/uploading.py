@@ -13,17 +13,30 @@ from datetime import UTC, datetime
 from typing import Never, Protocol
 
 from turnmill.domain.content import Attached
-from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected, StoreError
+from turnmill.domain.errors import (
+    MaybeSent,
+    NotSent,
+    ProviderError,
+    Rejected,
+    StoreError,
+    ThreadLost,
+)
 from turnmill.domain.uploads import FILE_LOST, UPLOAD_WITHIN, new_name
 from turnmill.store.records import Claim
 from turnmill_worker.layers.call import Call, Go, Layer, from_store
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.providers.boundary import Answer, Fault, error_of, provided
-from turnmill_worker.providers.files import Files, holds_attachments, standing
+from turnmill_worker.providers.files import Files, attached_in, holds_attachments, standing
 from turnmill_worker.providers.parameters import choice
-from turnmill_worker.providers.port import BoundsPictures, KeepsFiles, Provider, Uploaded
+from turnmill_worker.providers.port import (
+    BoundsPictures,
+    Failed,
+    KeepsFiles,
+    Provider,
+    Uploaded,
+)
 from turnmill_worker.providers.scaling import Scaling
-from turnmill_worker.providers.vendor_files import UNSUPPORTED
+from turnmill_worker.providers.vendor_files import LOST, UNSUPPORTED
 
 
 class UploadLedger(Protocol):
@@ -73,9 +86,9 @@ def uploading(find: Callable[[str], Provider], files: Files, ledger: UploadLedge
         return await _asked(call, go, provider, ledger)
 
     def layer(call: Call, go: Go) -> Awaitable[Answer]:
-        if call.kind != "send" or not holds_attachments(call.request):
+        if not holds_attachments(call.request):
             return go(call)
-        return carrying(call, go)
+        return carrying(call, go) if call.kind == "send" else _looked_up(call, go, ledger)
 
     return layer
 
@@ -90,6 +103,8 @@ async def _asked(call: Call, go: Go, provider: KeepsFiles, ledger: UploadLedger)
         named = await _named(call, provider, ledger)
         try:
             return await go(named)
+        except ThreadLost:
+            raise  # what it has lost is none of these
         except ProviderError as error:
             lost = _lost(named.request.uploaded, error) if error.error_code == FILE_LOST else {}
             if not lost or lost.keys() <= renewed:
@@ -97,6 +112,22 @@ async def _asked(call: Call, go: Go, provider: KeepsFiles, ledger: UploadLedger)
         renewed |= lost.keys()
         call.holding.sent = False  # the vendor has executed nothing
         await from_store(ledger.lost_uploads(call.claim, [*lost.values()]))
+
+
+async def _looked_up(call: Call, go: Go, ledger: UploadLedger | None) -> Answer:
+    """Look work up; where it has failed for a file that is lost, it is sent again with another."""
+    answer = await go(call)
+    if ledger is None or not isinstance(answer, Failed) or answer.error.error_code not in LOST:
+        return answer
+    parts = (part for one in call.request.messages for part in attached_in(one))
+    known = await from_store(ledger.uploaded(call.claim, [one.id for one in parts]))
+    lost = _lost(known, answer.error)
+    if not lost:
+        return answer  # it is one that only the thread names, or that went along
+    await from_store(ledger.lost_uploads(call.claim, [*lost.values()]))
+    error = NotSent(FILE_LOST, detail=answer.error.detail, request_id=answer.error.request_id)
+    error.kept, error.used = answer.error.kept, answer.error.used
+    return Failed(error=error)
 
 
 async def _carrying(call: Call, files: Files) -> Call:

@@ -17,6 +17,8 @@ from turnmill_worker.providers.counting import most_cost, most_of
 from turnmill_worker.providers.files import holds_attachments
 from turnmill_worker.providers.fitting import fitted
 from turnmill_worker.providers.port import Bounds, Provider, Request, Usage
+from turnmill_worker.tools.form import form_refused
+from turnmill_worker.tools.schemas import SchemaRefused, require_usable
 from turnmill_worker.turn.attempt import request_of
 
 #: Returns the price of what was used, by provider and model.
@@ -145,6 +147,8 @@ class Saying:
         request = _request_of(claim, self._parameters(f"{claim.provider}/{claim.model}"))
         if holds_attachments(request):
             return Unsuited("attachments")
+        if request.output_schema is not None:
+            _require_form(request.output_schema)
         request = fitted(request, name=claim.provider, takes=taken_by(provider))
         line = Line(str(claim.turn_id), batches.body_of(request, str(claim.turn_id)))
         endpoint = batches.endpoint_of(request)
@@ -156,6 +160,13 @@ class Saying:
         if claim.settings.get(THREAD) == AS_CONVERSATION:
             return "conversation"
         return next((one for one in _OF_CALLS if claim.settings.get(one)), "")
+
+
+def _require_form(schema: Mapping[str, Any]) -> None:
+    try:
+        require_usable(schema)
+    except SchemaRefused as refused:
+        raise form_refused(refused) from None
 
 
 def _request_of(claim: Claim, parameters: Mapping[str, Any]) -> Request:

@@ -23,6 +23,7 @@ from turnmill_worker.native.saying import Wrong
 from turnmill_worker.providers.batch_port import Answered
 from turnmill_worker.providers.boundary import attempted, cost_of
 from turnmill_worker.providers.port import Done, Usage, used_by
+from turnmill_worker.tools.form import OF_FORM, fault_of
 from turnmill_worker.turn import settlements, verdict
 from turnmill_worker.turn.ledger import UNSTORABLE
 from turnmill_worker.turn.verdict import Rules, Verdict
@@ -87,8 +88,11 @@ class Taking:
             if turn_id is not None and not isinstance(said.get(TurnId(turn_id)), Done):
                 said[TurnId(turn_id)] = one.said
 
+        faults = await asyncio.to_thread(self._faults_in, said)
+
         def of(claim: Claim) -> Verdict:
-            return self._judged(claim, said[claim.turn_id], batch)
+            found = self._judged(claim, said[claim.turn_id], batch)
+            return _without_form(found, faults.get(claim.turn_id, ""))
 
         settled = await asyncio.to_thread(self._settle, list(said), of, shard)
         if settled < len(said):
@@ -153,6 +157,20 @@ class Taking:
     async def end_parked(self, batch: Native) -> int:
         """End all turns that stand in no shard, of a batch that nobody wants any more."""
         return await asyncio.to_thread(self._all_left, lambda _: _ended(batch), batch, None)
+
+    def _faults_in(self, said: Mapping[TurnId, Done | ProviderError]) -> dict[TurnId, str]:
+        """Return the codes of replies that have not the form that their sessions ask for.
+
+        Before they are settled: it may take its time, and no row is locked meanwhile.
+        """
+        replies = {turn_id: one for turn_id, one in said.items() if isinstance(one, Done)}
+        if not replies:
+            return {}
+        forms = self._database.run_single(batching.forms_of, list(replies))
+        return {
+            turn_id: fault_of(replies[turn_id].text, replies[turn_id].finish_reason, form)
+            for turn_id, form in forms.items()
+        }
 
     def _ids_of(self, batch: Native, shard: Shard) -> list[TurnId]:
         with self._database.single() as conn:
@@ -253,7 +271,7 @@ class Taking:
     ) -> Settlement:
         reply = found.reply or withheld or found.used
         cost, priced_by = (None, "") if reply is None else self._prices.of(claim, reply)
-        return settlements.settlement(
+        written = settlements.settlement(
             claim,
             found,
             provider_ms=0,
@@ -262,6 +280,9 @@ class Taking:
             withheld=withheld,
             reserved=claim.budgeted,
         )
+        if found.error_code in OF_FORM and found.used is not None:
+            return replace(written, finish_reason=found.used.finish_reason)
+        return written
 
     def _judged(self, claim: Claim, said: Done | ProviderError, batch: Native) -> Verdict:
         if isinstance(said, Done):
@@ -271,6 +292,16 @@ class Taking:
         if batch.is_over:
             return replace(_ended(batch), used=used_by(said))
         return _tried_again(claim, said, by_itself=batch.on_leftover != "next")
+
+
+def _without_form(found: Verdict, code: str) -> Verdict:
+    """Return the verdict on a reply that has not the form that is asked for: it is paid for."""
+    if not code or found.reply is None:
+        return found
+    failed = TurnState.FAILED
+    return replace(
+        found, state=failed, outcome=failed.value, error_code=code, reply=None, used=found.reply
+    )
 
 
 def _claim_of_gone(row: Mapping[str, Any]) -> Claim:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from turnmill.domain.content import Attached, Message, Part, Text
+from turnmill.domain.content import Attached, Audio, Message, Part, Text
 from turnmill.store.codec import StoredHistory
 from turnmill.store.file_records import Attachment
 
@@ -58,10 +58,16 @@ def holds_attachments(request: "Request") -> bool:
 async def standing(request: "Request") -> "Request":
     """Return the request with words in the place of attachments that are kept no longer.
 
-    The same one where all are kept, or where there are none: then nothing is asked.
+    The same one where all are kept, or where there are none: then nothing is asked. A sound whose
+    words stand beside it is sent to nobody, whether it is kept or not.
     """
     history = request.history if may_hold(request.history) else ()
-    parts = [part for one in (*history, *request.messages) for part in attached_in(one)]
+    parts = [
+        part
+        for one in (*history, *request.messages)
+        for part in attached_in(one)
+        if not is_told(part)
+    ]
     if not parts or request.files is None:
         return request
     kept = await request.files.kept(parts)
@@ -79,6 +85,11 @@ def attached_in(message: Message) -> Sequence[Attached]:
     return [part for part in message.parts if isinstance(part, Attached)]
 
 
+def is_told(part: Part | Attached) -> bool:
+    """Tell whether the words of a sound stand beside it: models are given those."""
+    return isinstance(part, Audio) and part.is_told
+
+
 def may_hold(history: Sequence[Message]) -> bool:
     """Tell whether messages may hold attachments, without reading what is stored."""
     return not isinstance(history, StoredHistory) or history.holds_attachments
@@ -89,4 +100,6 @@ def _said(message: Message, kept: Mapping[str, Attachment]) -> Message:
 
 
 def _standing(part: Part, kept: Mapping[str, Attachment]) -> Part:
-    return Text(GONE) if isinstance(part, Attached) and part.id not in kept else part
+    if not isinstance(part, Attached) or part.id in kept or is_told(part):
+        return part
+    return Text(GONE)

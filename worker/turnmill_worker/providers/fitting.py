@@ -11,7 +11,6 @@ from typing import Any
 from pydantic_core import from_json
 
 from turnmill.domain.content import (
-    Audio,
     Kind,
     Message,
     Native,
@@ -23,6 +22,7 @@ from turnmill.domain.content import (
 )
 from turnmill.domain.errors import Rejected, UnreadableRow, UnsupportedPart
 from turnmill.store.codec import StoredHistory
+from turnmill_worker.providers.files import is_told
 from turnmill_worker.providers.port import Request
 
 #: Settings of `names` that tell them otherwise than in words.
@@ -100,12 +100,12 @@ def _fit(name: str, takes: frozenset[Kind], names: str) -> Callable[[Message], M
 
     def fit(message: Message) -> Message | None:
         parts = message.parts
-        if len(parts) == 1 and type(parts[0]) in plain and not _is_told(parts[0]):
+        if len(parts) == 1 and type(parts[0]) in plain and not is_told(parts[0]):
             return message  # most are
         if not takes_names and sender_of(parts) is not None:
             message = shown_as(message, names)
             parts = message.parts
-        kept = [one for one in parts if not (_is_of_another(one, name) or _is_told(one))]
+        kept = [one for one in parts if not (_is_of_another(one, name) or is_told(one))]
         for part in kept:
             if type(part) not in takes:
                 raise unsupported(part)
@@ -135,11 +135,6 @@ def shown_as(message: Message, names: object) -> Message:
 
 def _is_of_another(part: Part, name: str) -> bool:
     return isinstance(part, Native) and part.provider != name
-
-
-def _is_told(part: Part) -> bool:
-    """Tell whether the words of a sound stand beside it: the model is given those."""
-    return isinstance(part, Audio) and part.is_told
 
 
 def _words(part: Part) -> str:

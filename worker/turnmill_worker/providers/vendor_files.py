@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from turnmill.domain.content import Attached
-from turnmill.domain.errors import NotSent, ProviderError, Rejected
+from turnmill.domain.errors import NotSent, ProviderError, Rejected, ThreadLost
 from turnmill.domain.uploads import FILE_LOST, IN_FLIGHT, UPLOAD_WITHIN, begun_at, mark_in, name_in
 from turnmill_worker.providers.answers import listed_in, raise_untrue, read
 from turnmill_worker.providers.failures import error_object_of, raise_error_inside
@@ -174,8 +174,17 @@ def lost_file(answer: RawAnswer, request: Request) -> bool:
     return not LOST.isdisjoint(codes)
 
 
-def file_lost(error: ProviderError) -> NotSent:
-    """Return the error for such a refusal: what was lost is uploaded again."""
+def without_file(error: ProviderError, request: Request) -> ProviderError:
+    """Return the error for such a refusal: a file of the request's is lost, or else the thread.
+
+    What the request has uploaded itself is uploaded again. A file that only its thread names is
+    lost with that, and sent with the history; should another one be lost, that says so then.
+    """
+    is_named = any(ref in error.detail for ref in request.uploaded.values())
+    if request.thread_ref and not is_named:
+        return ThreadLost(FILE_LOST, detail=error.detail, request_id=error.request_id)
+    if not request.uploaded:
+        return error
     return NotSent(
         FILE_LOST, detail=error.detail, request_id=error.request_id, answered=error.answered
     )

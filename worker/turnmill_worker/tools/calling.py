@@ -61,6 +61,13 @@ def expired() -> Outcome:
     return Outcome(state=ToolCallState.EXPIRED, output=words, error_code="expired")
 
 
+def unread(tool: Runnable) -> Outcome:
+    """Return the outcome of a call that never began, since its arguments took all its time."""
+    seconds = tool.timeout.total_seconds()
+    words = f"Its arguments could not be read within {seconds:g} seconds, and nothing was done."
+    return failed("tool_timeout", words)
+
+
 async def run(tool: Runnable, arguments: dict[str, Any], threads: Threads) -> Outcome:
     """Run the tool; for a synchronous one a place in the threads was taken. Raises nothing of its.
 

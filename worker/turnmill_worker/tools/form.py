@@ -6,14 +6,57 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
+from turnmill.domain.errors import Rejected
+from turnmill.domain.replying import FinishReason
 from turnmill_worker.tools.schemas import SchemaRefused, require_usable, validator_of
+
+#: The code of a turn whose reply has not the form that is asked for, and could not be mended.
+OUTPUT_INVALID = "output_invalid"
+#: The code of a turn whose model does not answer, and so not in the form that is asked for.
+REPLY_REFUSED = "reply_refused"
+#: The code of a turn whose reply was cut off before it had the form that is asked for.
+REPLY_CUT_OFF = "reply_cut_off"
+#: By how a reply has ended. Asked again, it would end so again, and be paid for again.
+UNMENDED: Mapping[str | None, str] = MappingProxyType(
+    {
+        FinishReason.REFUSAL: REPLY_REFUSED,
+        FinishReason.CONTENT_FILTER: REPLY_REFUSED,
+        FinishReason.LENGTH: REPLY_CUT_OFF,
+        FinishReason.CONTEXT_FULL: REPLY_CUT_OFF,
+    }
+)
+OF_FORM = frozenset({OUTPUT_INVALID, *UNMENDED.values()})
 
 _MOST_FAULTS = 10
 _MOST_WORDS = 2_000
 _WITHIN = timedelta(seconds=5)
 _MOST_REMEMBERED = 100
+
+
+def form_refused(refused: SchemaRefused) -> Rejected:
+    """Return the error of a turn that asks for a form to which no reply can be held."""
+    return Rejected(
+        "setting_refused",
+        detail=f"setting 'response_format': {refused}",
+        hint="docs/tools.md says which schemas a reply can be held to; `turnmill sessions update`"
+        " changes the setting",
+    )
+
+
+def fault_of(text: str, finish_reason: str | None, schema: Mapping[str, Any]) -> str:
+    """Return the code of a reply that has not the form that is asked for; "" where it has.
+
+    As `misfits`, it may take its time, and raises nothing.
+    """
+    try:
+        if not misfits(text, schema):
+            return ""
+    except SchemaRefused as refused:
+        return form_refused(refused).error_code
+    return UNMENDED.get(finish_reason, OUTPUT_INVALID)
 
 
 class Forms:

@@ -1,5 +1,6 @@
 """Schemas: validators of JSON schemas that end in bounded time, whatever schema and value say."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -53,8 +54,14 @@ def require_usable(schema: Mapping[str, Any]) -> None:
 
 def _kind_of(schema: Mapping[str, Any]) -> Any:
     """Return the usual validator of such schemas."""
+    return _kind_told(json.dumps(schema))
+
+
+@lru_cache(maxsize=64)  # nearly all of the time that it takes to hold a reply to one
+def _kind_told(said: str) -> Any:
     from jsonschema import exceptions, validators  # noqa: PLC0415  only where it is asked for
 
+    schema = json.loads(said)
     _require_bounded(schema)
     usual = validators.validator_for(schema, default=validators.Draft202012Validator)
     try:

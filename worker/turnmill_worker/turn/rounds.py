@@ -150,6 +150,7 @@ class Rounds:
         self._ledger = ledger
         self._tools = tools
         self._threads = Threads(_THREADS, name="tool")
+        self._reading = Threads(_THREADS, name="arguments")
 
     async def run(self, round_: Round, holding: Holding) -> Stop | NotSent | None:
         """Run all that can be run, and write each output as it comes.
@@ -221,7 +222,7 @@ class Rounds:
         """Run the call, unless there is a reason not to."""
         if wanted.overdue:
             return calling.expired()
-        tool, arguments = self._runnable(wanted, holding.claim)
+        tool, arguments = await self._runnable(wanted, holding.claim)
         if isinstance(tool, Outcome):
             # Of what was begun already nobody knows the outcome, whatever keeps us from it now.
             return calling.unknown() if wanted.was_begun else tool
@@ -258,13 +259,14 @@ class Rounds:
             return holding.stop or Stop.LEASE_LOST
         return await calling.run(tool, arguments, self._threads)
 
-    def _runnable(
+    async def _runnable(
         self, wanted: Wanted, claim: Claim
     ) -> tuple[Runnable | Outcome, dict[str, object]]:
         """Return the tool and what it is called with, or why it cannot be called."""
         offered = self._tools.offered(claim.settings.get("tools")).get(wanted.call.name)
         if offered is None or offered.tool is None:
             return failed("unknown_tool", "There is no such tool."), {}
+        tool = offered.tool
         context = ToolContext(
             turn_id=claim.turn_id,
             session_id=claim.session_id,
@@ -276,12 +278,18 @@ class Rounds:
             idempotency_key=wanted.key,
         )
         try:
-            return offered.tool, offered.tool.arguments(wanted.call.arguments, context)
-        except BadCall as error:
-            return failed("bad_arguments", f"The tool cannot be called so: {error}"), {}
-        except Exception as error:  # noqa: BLE001
-            # The edge to what somebody has annotated his parameters with.
-            return calling.raised(offered.tool, error), {}
+            async with asyncio.timeout(tool.timeout.total_seconds()):
+                # Validators of somebody's are run by it: not on our loop.
+                ran = await self._reading.call(
+                    lambda: tool.arguments(wanted.call.arguments, context)
+                )
+        except TimeoutError:
+            return calling.unread(tool), {}
+        if isinstance(ran.raised, BadCall):
+            return failed("bad_arguments", f"The tool cannot be called so: {ran.raised}"), {}
+        if ran.raised is not None:
+            return calling.raised(tool, ran.raised), {}
+        return tool, ran.result
 
 
 def _wanted(receipts: Sequence[Receipt], made: dict[int, ToolCall]) -> dict[int, Wanted]:

@@ -13,7 +13,6 @@ from turnmill.domain.bounds import MAX_TOOL_ROUNDS
 from turnmill.domain.checks import storable
 from turnmill.domain.content import Message, ToolCall
 from turnmill.domain.errors import NotSent, ProviderError, Rejected, StoreError
-from turnmill.domain.replying import FinishReason
 from turnmill.domain.states import Effects, ToolCallState, TurnState
 from turnmill.store.codec import StoredHistory
 from turnmill.store.line.stepping import CALLED
@@ -23,7 +22,7 @@ from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers import calls
 from turnmill_worker.providers.boundary import Fault, name_of
 from turnmill_worker.providers.port import Request
-from turnmill_worker.tools.form import Forms, misfits
+from turnmill_worker.tools.form import OUTPUT_INVALID, UNMENDED, Forms, form_refused, misfits
 from turnmill_worker.tools.offered import Offered, Tools
 from turnmill_worker.tools.schemas import SchemaRefused
 from turnmill_worker.turn import aloud
@@ -42,12 +41,6 @@ from turnmill_worker.turn.voice_ledger import VoiceLedger
 
 #: The code of a turn whose model calls tools for ever.
 TOO_MANY_ROUNDS = "too_many_tool_rounds"
-#: The code of a turn whose reply has not the form that is asked for, and could not be mended.
-OUTPUT_INVALID = "output_invalid"
-#: The code of a turn whose model does not answer, and so not in the form that is asked for.
-REPLY_REFUSED = "reply_refused"
-#: Asked again, they would be refused again.
-_UNMENDED = frozenset({FinishReason.REFUSAL, FinishReason.CONTENT_FILTER})
 _MEND = (
     "This reply does not fit the JSON schema that is asked for. Answer again, with nothing but JSON"
     " that fits it. What is wrong:"
@@ -120,12 +113,7 @@ class Steps:
         try:
             await self._forms.require(form)
         except SchemaRefused as refused:
-            raise Rejected(
-                "setting_refused",
-                detail=f"setting 'response_format': {refused}",
-                hint="docs/tools.md says which schemas a reply can be held to; `turnmill sessions"
-                " update` changes the setting",
-            ) from None
+            raise form_refused(refused) from None
 
     async def run(self, holding: Holding, asking: Asking) -> Ended:
         """Take one step after the other until the turn has ended, or is to be given back."""
@@ -282,8 +270,8 @@ async def _fitting(claim: Claim, settlement: Settlement) -> Step | Settlement:
         return _failed(settlement, "setting_refused")
     if not wrong:
         return settlement
-    if settlement.finish_reason in _UNMENDED:
-        return _failed(settlement, REPLY_REFUSED)
+    if settlement.finish_reason in UNMENDED:
+        return _failed(settlement, UNMENDED[settlement.finish_reason])
     if _was_mended(claim):
         return _failed(settlement, OUTPUT_INVALID)
     told = Message.of("user", storable(f"{_MEND}\n{wrong}"))

@@ -134,6 +134,16 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
             "reply_refused",
             hint="the model does not answer this in the form that is asked for: say it otherwise",
         ),
+        **_each(
+            "pictures_unsupported",
+            hint="the reply is a picture, which is not kept: take what paints out of the session's"
+            " prompt, or name another model",
+        ),
+        **_each(
+            "reply_cut_off",
+            hint="the reply was cut off before it had the form of response_format: raise"
+            f" max_output_tokens in the session's settings, or ask for less, {_RETRY}",
+        ),
         **_each("unknown_layer", hint=f"name it in TURNMILL_LAYERS of every worker, {_RETRY}"),
         **_each(
             *("input_refused", "output_refused"),

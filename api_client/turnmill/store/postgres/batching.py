@@ -1,6 +1,6 @@
 """Turns in the batches of vendors, on Postgres: taken out of their lines' way, and taken back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from turnmill.crypto.envelope import SEALED_IN
+from turnmill.domain.errors import DataKeyMissing, SealBroken
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
 from turnmill.domain.states import FOR_BATCH, Lane, OnAmbiguous
@@ -26,6 +27,8 @@ _NEVER = "'8999-01-01T00:00:00+00'::timestamptz"
 _FIRST = "'00000000-0000-0000-0000-000000000000'::uuid"
 _LAST = "'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid"
 _IN_BATCH = f"t.state = 'waiting' AND t.waits_for = '{FOR_BATCH}'"
+
+_FORM = "response_format"
 
 _PARK = f"""
 WITH turn AS (
@@ -152,6 +155,15 @@ WITH session AS (
 SELECT id, session_id, fence, attempt, max_attempts, n, step, provider, model, user_id, batch_id,
     false, 0, EXISTS (SELECT FROM turnmill.budgets) FROM turn
 """
+# `OFFSET 0`, as above: each turn's session is looked up, whatever is known of the tables.
+_FORMS = f"""
+SELECT t.id, t.session_id, s.settings::text, s.user_id
+FROM turnmill.turns t CROSS JOIN LATERAL (
+    SELECT settings, user_id FROM turnmill.sessions WHERE id = t.session_id OFFSET 0
+) s
+WHERE t.id = ANY(%(ids)s::uuid[]) AND (strpos(s.settings::text, '{_FORM}') > 0
+    OR strpos(s.settings::text, '{SEALED_IN}') > 0)
+"""
 _LEFT = f"""
 SELECT t.id FROM turnmill.turns t WHERE t.waits_for = '{FOR_BATCH}' AND t.state = 'waiting'
     AND (t.batch_id, t.native_ref, t.id) > (%(batch)s, %(shard)s, {_FIRST})
@@ -245,6 +257,29 @@ def left_in(conn: Connection, batch_id: BatchId, *, shard: str, limit: int) -> l
     """Return turns that are still in a shard (""; parked, and in none)."""
     parameters = {"batch": batch_id, "shard": shard, "limit": limit}
     return [TurnId(row[0]) for row in execute(conn, _LEFT, parameters)]
+
+
+def forms_of(conn: Connection, turn_ids: Sequence[TurnId]) -> dict[TurnId, Mapping[str, Any]]:
+    """Return the schema that the replies to these turns have to fit, of those that ask for one."""
+    keys = keys_at(conn.dialect)
+    found = {
+        TurnId(row[0]): _settings_of(row, keys).get(_FORM)
+        for row in execute(conn, _FORMS, {"ids": list(turn_ids)})
+    }
+    return {turn_id: form for turn_id, form in found.items() if isinstance(form, Mapping)}
+
+
+def _settings_of(row: Any, keys: "DataKeys | None") -> Mapping[str, Any]:
+    """Return the settings of a session; none of those that nobody can open any more."""
+    found = object_of(lenient_json(row[2]))
+    if SEALED_IN not in found:
+        return found
+    from turnmill.store.opening import opened_object  # noqa: PLC0415  not everybody encrypts
+
+    try:
+        return opened_object(keys, row[:2], row[3], "settings", found)
+    except (DataKeyMissing, SealBroken):
+        return {}
 
 
 def _read(row: Any, keys: "DataKeys | None") -> Claim:

@@ -50,7 +50,7 @@ from turnmill_worker.providers.port import (
 from turnmill_worker.providers.rereading import come_back, is_gone, let_go
 from turnmill_worker.providers.streaming import Told, answered
 from turnmill_worker.providers.usages import used_at_anthropic
-from turnmill_worker.providers.vendor_files import VendorFiles, file_lost, lost_file
+from turnmill_worker.providers.vendor_files import VendorFiles, lost_file, without_file
 
 #: Requests of one answer, which the vendor pauses where it searches for long.
 _ROUNDS = 8
@@ -227,7 +227,7 @@ async def _whole(body: Callable[[], dict[str, Any]], request: Request) -> bytes 
 def _refused(answer: RawAnswer, request: Request) -> ProviderError:
     """Return what a refusal of this request means: it may be a file that is lost."""
     error = refusal_of(answer)
-    return file_lost(error) if request.uploaded and lost_file(answer, request) else error
+    return without_file(error, request) if lost_file(answer, request) else error
 
 
 async def _read(

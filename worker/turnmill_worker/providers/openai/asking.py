@@ -1,6 +1,8 @@
 """Asking a server that speaks OpenAI's APIs: at once, in a stream, or for background work."""
 
 import asyncio
+import logging
+import re
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from datetime import timedelta
 from functools import partial
@@ -18,6 +20,8 @@ from turnmill_worker.providers.parameters import prompt_cache_of, timeout_of
 from turnmill_worker.providers.port import Request
 from turnmill_worker.providers.rereading import come_back, is_gone, let_go
 from turnmill_worker.providers.streaming import Assembly, Told, answered
+
+logger = logging.getLogger("turnmill.providers")
 
 #: Makes a body, as often as one is sent.
 Body = Callable[[], dict[str, Any]]
@@ -37,6 +41,9 @@ _STREAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 _CACHE_KEY = "prompt_cache_key"
 #: What servers that do not know it refuse in words that may name no parameter.
 _NEWER = ("stream_options", _CACHE_KEY)
+#: Of what a tool is for, some of its models take so many characters, and refuse the request else.
+_DESCRIPTION, _DESCRIPTION_MAX = "tools.description", 1024
+_IS_LONG = re.compile(rb"tools\[\d+\]\.(?:function\.)?description\b.{0,200}too long", re.DOTALL)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MOST_REMEMBERED = 1_000
 _NAMED_WITHIN = timedelta(seconds=3)
@@ -89,19 +96,29 @@ class Asking:
             asked = _without(known, wanted, request.model) if known else wanted
             if is_gone(request):
                 await come_back(request)
-            whole = encoded(body() | asked)
+            whole = encoded(_taken(body() | asked, request.model, known))
             let_go(request)
             sent = whole if request.files is None else await filled(whole, request)
             asking = (stream if stream is not None and "stream" in asked else send)(sent)
             del whole, sent
             answer = await asking
             name = _named_in(answer, asked)
-            if not name:
+            if not name or (request.model, name) in known:
                 break
             refused.add((request.model, name))
         if refused and answer.accepted and len(known) < _MOST_REMEMBERED:
-            self._refused |= refused
+            self._remember(refused)
         return answer
+
+    def _remember(self, refused: set[tuple[str, str]]) -> None:
+        for model in [model for model, name in refused if name == _DESCRIPTION]:
+            logger.warning(
+                "tools are described to %s in %d characters, since it takes no more",
+                model,
+                _DESCRIPTION_MAX,
+                extra={"action": "description_cut", "model": model},
+            )
+        self._refused |= refused
 
     async def _begin(self, path: str, request: Request, body: Sent) -> RawAnswer:
         """Begin what goes on though we hang up: a call that is closed waits for its id a little.
@@ -163,10 +180,30 @@ def _without(
     return left
 
 
+def _taken(body: dict[str, Any], model: str, known: Collection[tuple[str, str]]) -> dict[str, Any]:
+    """Return the body, its tools described as briefly as the model takes it."""
+    if (model, _DESCRIPTION) in known and "tools" in body:
+        body["tools"] = [*map(_brief, body["tools"])]
+    return body
+
+
+def _brief(tool: Any) -> Any:
+    if not isinstance(tool, dict):
+        return tool
+    if "function" in tool:
+        return {**tool, "function": _brief(tool["function"])}
+    said = tool.get("description")
+    if not isinstance(said, str) or len(said) <= _DESCRIPTION_MAX:
+        return tool
+    return {**tool, "description": f"{said[: _DESCRIPTION_MAX - 1].rstrip()}…"}
+
+
 def _named_in(answer: RawAnswer, wanted: Collection[str]) -> str:
     """Return which of the parameters a refusal names, or ""."""
     if answer.status not in (400, 422):
         return ""
+    if _IS_LONG.search(answer.body):
+        return _DESCRIPTION
     param = error_object_of(answer.body).get("param")
     if isinstance(param, str) and param:
         return next((one for one in wanted if param.split(".")[0] == one), "")

@@ -17,7 +17,7 @@ from turnmill.domain.content import (
     text_of,
     without_sender,
 )
-from turnmill.domain.errors import NotSent
+from turnmill.domain.errors import NotSent, Rejected
 from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.fitting import item_of, natives
 from turnmill_worker.providers.offering import (
@@ -58,6 +58,8 @@ _OURS = frozenset({"content", "function_call", "role", "tool_call_id", "tool_cal
 #: Where the words are from: kept to be seen, and taken back by nobody.
 _CITED = "annotations"
 _NOT_SENT = _OURS | {_CITED}
+#: Where servers that paint put a picture: beside what is said, or in its place.
+_PICTURES = frozenset({"image", "image_url", "output_image"})
 #: What servers name their reasoning, which some want back with the outputs that it has asked for.
 _REASONING = ("reasoning_content", "reasoning_details")
 #: A call in a reply that was cut off here may be half a call.
@@ -140,7 +142,10 @@ def speaks(request: Request) -> bool:
 
 
 def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
-    """Read a chat completion; raises the error that it tells of, or Unreadable."""
+    """Read a chat completion; raises the error that it tells of, or Unreadable.
+
+    A reply that is a picture and nothing else would be an empty one here: it is Rejected.
+    """
     raise_error_inside(payload)
     choices = mappings(payload.get("choices"))
     if not choices:
@@ -152,6 +157,8 @@ def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
     message = mapping(choice.get("message"))
     calls = _calls(message) if finish not in _CUT else []
     said, refusal = _said(message)
+    if not (said or refusal or calls) and _paints(message):
+        raise Rejected("pictures_unsupported", request_id=request_id)
     if not (said or refusal) and calls:
         parts: list[Part] = []
     else:
@@ -164,6 +171,12 @@ def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
         request_id=request_id,
         model=name(payload.get("model")),
     )
+
+
+def _paints(message: Mapping[str, Any]) -> bool:
+    """Tell whether there is a picture in it, where some servers put one."""
+    kinds = {text(one.get("type")) for one in mappings(message.get("content"))}
+    return bool(mappings(message.get("images"))) or not _PICTURES.isdisjoint(kinds)
 
 
 def _calls(message: Mapping[str, Any]) -> list[ToolCall]:

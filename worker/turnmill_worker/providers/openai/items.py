@@ -37,8 +37,12 @@ ANSWERED = frozenset(
     }
 )
 
-#: What travels back in a history of ours. Not among them is what holds the bytes of a picture.
-_KEPT = (ANSWERED | {"compaction", "mcp_list_tools", "reasoning"}) - {"image_generation_call"}
+#: Holds the bytes of a picture, which we do not keep.
+_PAINTED = "image_generation_call"
+#: What travels back in a history of ours.
+_KEPT = (ANSWERED | {"compaction", "mcp_list_tools", "reasoning"}) - {_PAINTED}
+#: What is left out of an item that is only to be seen.
+_NOT_SEEN = frozenset({"encrypted_content", "result"})
 #: Models that do not reason.
 _PLAIN = ("gpt-3.5", "gpt-4", "chatgpt-4")
 #: They mean nothing to who has not stored them, but for what is encrypted in them.
@@ -110,9 +114,9 @@ def parts_of(output: Sequence[Mapping[str, Any]], *, keep: bool, called: bool) -
             found.append(_call(item, found))
         elif keep and kind in _KEPT and _can_return(item):
             found.append(native_of("openai", API, item))
-        elif _tells_thoughts(item):
-            # To be seen only: sent back, it would want what it belongs to beside it.
-            told = {name: one for name, one in item.items() if name != "encrypted_content"}
+        elif _tells_thoughts(item) or kind == _PAINTED:
+            # To be seen only: sent back, it would want what it belongs to beside it, or its bytes.
+            told = {name: one for name, one in item.items() if name not in _NOT_SEEN}
             found.append(native_of("openai", API, told))
     return _as_one(found)
 
@@ -136,6 +140,11 @@ def _words_in(item: Mapping[str, Any], kind: str, *, marks: bool) -> Iterator[Pa
 def is_refusal(output: Sequence[Mapping[str, Any]]) -> bool:
     """Tell whether the model has said why it does not answer, and nothing else."""
     return not _joined_of(output, "text") and bool(_joined_of(output, "refusal"))
+
+
+def paints(output: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether there is a picture among the items."""
+    return any(one.get("type") == _PAINTED for one in output)
 
 
 def is_unanswered(item: Mapping[str, Any]) -> bool:
@@ -335,7 +344,8 @@ def _company(parts: Sequence[Part], *, reasons: bool = True) -> list[Part]:
         elif _is_mark(items[place]):
             stays = _marks_words(parts, items, place)
         else:
-            stays = kind not in ("", "item_reference") and _half(items[place]) is None
+            is_ours_alone = kind in ("", "item_reference", _PAINTED)
+            stays = not is_ours_alone and _half(items[place]) is None
         if stays:
             kept.append(parts[place])
     return kept[::-1]

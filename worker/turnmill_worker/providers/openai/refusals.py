@@ -1,14 +1,13 @@
 """What it means where OpenAI refuses: of the thread that was named, or of what was said."""
 
 from turnmill.domain.errors import ProviderError, ThreadLocked, ThreadLost
-from turnmill.domain.uploads import FILE_LOST
 from turnmill_worker.providers.answers import refusal
 from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.http import RawAnswer
 from turnmill_worker.providers.openai.conversations import is_conversation
 from turnmill_worker.providers.port import Request
 from turnmill_worker.providers.untrusted import name
-from turnmill_worker.providers.vendor_files import LOST, file_lost, lost_file
+from turnmill_worker.providers.vendor_files import LOST, lost_file, without_file
 
 #: The header that holds the vendor's id of a request.
 REQUEST_ID = "x-request-id"
@@ -36,31 +35,18 @@ def refusal_of(answer: RawAnswer, *, thread_ref: str = "") -> ProviderError:
 
 
 def refused(answer: RawAnswer, request: Request) -> ProviderError:
-    """Return what a refusal of this request means; it may be a file, or the thread, that is lost.
-
-    A file that only the thread names is one that is lost with it.
-    """
+    """Return what a refusal of this request means: the thread may be lost, or a file."""
     error = refusal_of(answer, thread_ref=request.thread_ref)
-    if not lost_file(answer, request):
-        return error
-    return _without_file(error, request) or error
+    return without_file(error, request) if lost_file(answer, request) else error
 
 
 def lost_in(error: ProviderError, request: Request) -> ProviderError | None:
     """Return the loss of the thread, or of a file, that an error inside an answer tells of."""
     if error.error_code in LOST:
-        return _without_file(error, request)
+        return without_file(error, request)
     if not request.thread_ref or error.error_code not in _LOST_CODES:
         return None
     return ThreadLost(error.error_code, detail=error.detail, request_id=error.request_id)
-
-
-def _without_file(error: ProviderError, request: Request) -> ProviderError | None:
-    if request.uploaded:
-        return file_lost(error)
-    if request.thread_ref:
-        return ThreadLost(FILE_LOST, detail=error.detail, request_id=error.request_id)
-    return None
 
 
 def _lost_code(error: ProviderError, thread_ref: str) -> str:

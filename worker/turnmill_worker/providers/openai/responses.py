@@ -23,6 +23,7 @@ from turnmill_worker.providers.offering import (
 from turnmill_worker.providers.openai.items import (
     input_of,
     is_refusal,
+    paints,
     parts_of,
     reasons,
     unanswered_in,
@@ -70,6 +71,10 @@ _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
 _ENDED = ("failed", "cancelled")
 _OVER = ("completed", "incomplete")
 _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "stop"})
+
+
+class OnlyPainted(Rejected):
+    """The answer is a picture, and no word is beside it."""
 
 
 def body_of(
@@ -132,6 +137,7 @@ def reply_of(
 ) -> Done | Running:
     """Read a response object; raises when it failed or tells of an error, or Unreadable.
 
+    A reply that is a picture and nothing else would be an empty one here: it raises OnlyPainted.
     `chain`: the vendor has stored it. `thread` goes on from there; None: the response itself.
     Where no tools were `offered`, nobody will answer calls: no thread goes on from there.
     """
@@ -146,8 +152,11 @@ def reply_of(
     output = mappings(payload.get("output"))
     parts = parts_of(output, keep=not chain or thread == "", called=status != "incomplete")
     called = any(isinstance(one, ToolCall) for one in parts)
-    if not (called or text_of(parts)) and not _may_be_empty(payload, status):
-        raise Unreadable
+    if not (called or text_of(parts)):
+        if paints(output):
+            raise OnlyPainted("pictures_unsupported", request_id=request_id, kept=kept)
+        if not _may_be_empty(payload, status):
+            raise Unreadable
     return Done(
         parts=tuple(parts),
         usage=of_openai(payload),
@@ -191,6 +200,9 @@ def found_of(
         return Failed(error=error)
     try:
         return reply_of(payload, chain=chain, request_id=request_id, offered=offered, thread=thread)
+    except OnlyPainted as painted:
+        painted.used = used_at_openai(payload)
+        return Failed(error=painted)
     except Unreadable:
         if status not in _OVER:
             raise
