@@ -16,7 +16,7 @@ from turnmill.store.database import Database
 from turnmill.store.line.late import book_lines
 from turnmill.store.nouns.shard_late import book_late
 from turnmill.store.nouns.shard_moves import settle_out_of
-from turnmill.store.nouns.shard_turns import left_in
+from turnmill.store.nouns.shard_turns import forms_of, left_in
 from turnmill.store.nouns.shards import Native, Shard
 from turnmill.store.records import Claim, Settlement
 from turnmill_worker.native.saying import Wrong
@@ -166,7 +166,7 @@ class Taking:
         replies = {turn_id: one for turn_id, one in said.items() if isinstance(one, Done)}
         if not replies:
             return {}
-        forms = self._database.run_single(batching.forms_of, list(replies))
+        forms = self._database.run_single(forms_of, list(replies))
         return {
             turn_id: fault_of(replies[turn_id].text, replies[turn_id].finish_reason, form)
             for turn_id, form in forms.items()

@@ -3,6 +3,6 @@
 What native batches hold is in no other store than Postgres: `shards` says so where one begins.
 """
 
-from turnmill.store.postgres.batching import left_in, read_parked
+from turnmill.store.postgres.batching import forms_of, left_in, read_parked
 
-__all__ = ["left_in", "read_parked"]
+__all__ = ["forms_of", "left_in", "read_parked"]
