@@ -137,6 +137,11 @@ class Tool(Generic[P, T]):
         return given | ({self._context: context} if self._context else {})
 
     @cached_property
+    def runs_to_read(self) -> bool:
+        """Whether code of somebody reads its arguments: a validator, say, which may take long."""
+        return _runs_code(self._model.__pydantic_core_schema__)
+
+    @cached_property
     def _hints(self) -> dict[str, Any]:
         try:
             return get_type_hints(self.function, include_extras=True)
@@ -199,6 +204,21 @@ class Tool(Generic[P, T]):
         found = docstring_parser.parse(words)
         told = {one.arg_name: one.description or "" for one in found.params}
         return found.description or "", told
+
+
+#: What of a schema of pydantic's runs no code where a value is read.
+_NOT_READ_BY = frozenset({"cls", "metadata", "serialization", "config"})
+
+
+def _runs_code(schema: Any) -> bool:
+    """Tell whether a core schema of pydantic's has functions in it, or objects that see to that."""
+    if isinstance(schema, Mapping):
+        if schema.get("post_init") or schema.get("custom_init"):
+            return True
+        return any(_runs_code(one) for name, one in schema.items() if name not in _NOT_READ_BY)
+    if isinstance(schema, list | tuple):
+        return any(map(_runs_code, schema))
+    return callable(schema) and schema not in (list, dict, set)
 
 
 @overload

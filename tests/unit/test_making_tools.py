@@ -3,10 +3,11 @@
 import functools
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from turnmill import ToolContext, tool
 from turnmill.domain.errors import InvalidTool
@@ -92,3 +93,63 @@ def first(x: int, /) -> None: ...
 def test_what_is_no_function_that_can_be_called_by_names_is_refused_at_once(function: Any) -> None:
     with pytest.raises(InvalidTool):
         tool(function)
+
+
+class Slow(BaseModel):
+    """A form that looks at what it is given by code of its own."""
+
+    text: str
+
+    @field_validator("text")
+    @classmethod
+    def _checked(cls, text: str) -> str:
+        return text
+
+
+class Plain(BaseModel):
+    """A form that says nothing but types."""
+
+    text: str = Field(max_length=10)
+    at: datetime | None = None
+    which: list[Literal["a", "b"]] = []
+
+
+@dataclass
+class After:
+    """What does something once it is made."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        self.text = self.text.strip()
+
+
+Checked = Annotated[str, AfterValidator(str.strip)]
+Empty = Annotated[list[str], Field(default_factory=list)]
+Made = Annotated[After, Field(default_factory=lambda: After("a"))]
+
+
+@pytest.mark.parametrize(
+    ("hint", "runs"),
+    [
+        (str, False),
+        (int | None, False),
+        (dict[str, list[float]], False),
+        (Literal["a", "b"], False),
+        (Plain, False),
+        (list[Plain], False),
+        (Empty, False),
+        (Checked, True),
+        (Slow, True),
+        (dict[str, Slow], True),
+        (After, True),
+        (Made, True),
+    ],
+)
+def test_a_tool_knows_whether_code_of_somebody_reads_its_arguments(hint: Any, runs: bool) -> None:
+    def look(value: Any) -> str:
+        """Look."""
+        return str(value)
+
+    look.__annotations__["value"] = hint
+    assert tool(look).runs_to_read is runs

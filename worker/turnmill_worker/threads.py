@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from turnmill_worker.providers.decimals import apart
@@ -20,6 +21,15 @@ class Ran:
 
     result: Any = field(repr=False)
     raised: BaseException | None = field(repr=False)
+
+
+def ran_here(work: Callable[[], Any]) -> Ran:
+    """Run it on this thread, and return what became of it."""
+    try:
+        return Ran(work(), None)
+    except BaseException as raised:  # noqa: BLE001
+        # The edge to code of others: whatever it raises belongs to its call.
+        return Ran(None, raised)
 
 
 class Threads:
@@ -63,11 +73,7 @@ class Threads:
                 ended.set_result(ran)
 
         def run() -> None:
-            try:
-                ran = Ran(context.run(work), None)
-            except BaseException as raised:  # noqa: BLE001
-                # The edge to code of others: whatever it raises belongs to its call.
-                ran = Ran(None, raised)
+            ran = ran_here(partial(context.run, work))
             with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
                 loop.call_soon_threadsafe(tell, ran)
 

@@ -44,6 +44,10 @@ class Runnable(Protocol):
         """Whether the function is run on the event loop."""
 
     @property
+    def runs_to_read(self) -> bool:
+        """Whether code of somebody reads its arguments, which may take long."""
+
+    @property
     def function(self) -> Callable[..., Any]:
         """What is called."""
 

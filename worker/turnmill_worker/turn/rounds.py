@@ -1,8 +1,9 @@
 """Rounds: the calls of one step, run beside one another until each has its output."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from turnmill.domain.content import Message, ToolCall, ToolOutput
 from turnmill.domain.errors import NotSent, StoreError, Unstorable
@@ -13,7 +14,7 @@ from turnmill.tools import BadCall, ToolContext
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers.boundary import Fault
 from turnmill_worker.streams.publishing import Publishing
-from turnmill_worker.threads import Threads
+from turnmill_worker.threads import Ran, Threads, ran_here
 from turnmill_worker.tools import calling
 from turnmill_worker.tools.calling import Outcome, failed
 from turnmill_worker.tools.offered import Tools
@@ -259,6 +260,13 @@ class Rounds:
             return holding.stop or Stop.LEASE_LOST
         return await calling.run(tool, arguments, self._threads)
 
+    async def _read(self, tool: Runnable, read: Callable[[], dict[str, object]]) -> Ran:
+        """Read the arguments: not on our loop, where code of somebody's does so."""
+        if not tool.runs_to_read:
+            return ran_here(read)
+        async with asyncio.timeout(tool.timeout.total_seconds()):
+            return await self._reading.call(read)
+
     async def _runnable(
         self, wanted: Wanted, claim: Claim
     ) -> tuple[Runnable | Outcome, dict[str, object]]:
@@ -277,12 +285,9 @@ class Rounds:
             call_id=wanted.call.id,
             idempotency_key=wanted.key,
         )
+        read = partial(tool.arguments, wanted.call.arguments, context)
         try:
-            async with asyncio.timeout(tool.timeout.total_seconds()):
-                # Validators of somebody's are run by it: not on our loop.
-                ran = await self._reading.call(
-                    lambda: tool.arguments(wanted.call.arguments, context)
-                )
+            ran = await self._read(tool, read)
         except TimeoutError:
             return calling.unread(tool), {}
         if isinstance(ran.raised, BadCall):

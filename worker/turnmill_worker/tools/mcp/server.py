@@ -69,6 +69,7 @@ class McpTool:
     """A tool of a server: as runnable as one that the decorator has made."""
 
     is_async = True
+    runs_to_read = False
 
     def __init__(
         self,
