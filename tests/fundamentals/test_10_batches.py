@@ -64,7 +64,8 @@ def test_a_batch_that_fails_again_and_again_stops_itself_and_is_cancelled_or_goe
     client: Client, tmp_path: Path
 ) -> None:
     path = tmp_path / "hopeless.jsonl"
-    refused = {"mock": {"faults": "rejected"}}
+    # Each takes a while: however busy the machine, not all have failed before the batch is stopped.
+    refused = {"mock": {"faults": {"rejected": 1}, "latency": 0.5}}
     lines = [{"user_id": f"u{n}", "text": "no", "metadata": refused} for n in range(2000)]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     batch = client.batches.create(path)
