@@ -53,7 +53,7 @@ def fill(client: Client, store: Database, file: Path) -> None:
         session = client.sessions.create(user_id=f"u{n}", provider="mock", model="mock")
         turn = client.send(session, "Hello")
         rows.run(store, turn.id)
-        client.turns.feedback(turn, 1, by="ada")
+        client.turns.feedback(turn.id, 1, by="ada")
         client.budgets.set(limit_usd=5, user_id=f"u{n}")
         client.schedules.create(session, "x", cron="@yearly", key="k")
         client.templates.put(f"t{n}", provider="mock", model="mock")
@@ -85,7 +85,10 @@ def test_a_page_goes_on_behind_rows_that_cannot_be_read(
 ) -> None:
     fill(client, store, tmp_path / "jobs.jsonl")
     batch = BatchId(client.batches.list(limit=1)[0].id)
-    listings = {**LISTINGS, "results": partial(batch_results.results, batch_id=batch)}
+    listings: dict[str, Callable[..., list[Any]]] = {
+        **LISTINGS,
+        "results": partial(batch_results.results, batch_id=batch),
+    }
     for name, find in listings.items():
         with store.begin() as conn:
             them = [key_of(one) for one in find(conn, limit=100)]
