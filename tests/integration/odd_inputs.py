@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from turnmill import Client, Image, NewPrice, PaidCall, Text
+from turnmill import Client, File, Image, NewPrice, PaidCall, Text
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.new_ids import new_id
 
@@ -144,6 +144,10 @@ def _of_call(verb: str) -> Verb:
     return Verb(lambda at, value: getattr(at.client.turns.get(at.final), verb)(value))
 
 
+def _of_file(name: str) -> Verb:
+    return Verb(lambda at, value: at.client.send(at.session, [Text("x"), File(**{name: value})]))
+
+
 VERBS: Mapping[str, Verb] = {
     "send(text)": Verb(lambda at, value: at.client.send(at.session, value), _text_of),
     "send(session)": Verb(lambda at, value: at.client.send(value, "x")),
@@ -158,6 +162,7 @@ VERBS: Mapping[str, Verb] = {
         lambda at, value: at.client.send(at.session, "x", attachments=[value])
     ),
     "send(part)": Verb(lambda at, value: at.client.send(at.session, [Text("x"), Image(value)])),
+    **{f"send(part's {name})": _of_file(name) for name in ("id", "url", "name", "media_type")},
     "attachments.put(source)": Verb(
         lambda at, value: at.client.attachments.put(value, user_id="ada")
     ),

@@ -10,7 +10,7 @@ from turnmill.domain.checks import check_name
 from turnmill.domain.content import Attached, Audio, File, Image, Part, Text
 from turnmill.domain.errors import AttachmentNotFound, AttachmentRefused, InvalidInput
 from turnmill.domain.ids import as_uuid
-from turnmill.domain.plain import items_of
+from turnmill.domain.plain import items_of, text_of
 from turnmill.files.port import Found
 from turnmill.new_ids import new_id
 from turnmill.settings import Settings
@@ -165,12 +165,24 @@ def loose_parts(said: object, attachments: object) -> Sequence[Any] | None:
             f"more than {MOST_ATTACHMENTS} files in one message", hint="send several messages"
         )
     words = [Text(said)] if isinstance(said, str) else parts
-    return [*words, *map(_as_part, given)]
+    found = [*words, *map(_as_part, given)]
+    return [_plain(one) if isinstance(one, Attached) else one for one in found]
 
 
 def _as_part(given: object) -> Attached:
     """Return what is attached as a part of a kind that is not known yet."""
     return given if isinstance(given, Attached) else Attached(given)
+
+
+def _plain(part: Attached) -> Attached:
+    """Return the part with texts of no kind of the caller's; raises InvalidInput."""
+    said = {name: getattr(part, name) for name in ("id", "url", "name", "media_type")}
+    for name, one in said.items():
+        if isinstance(one, str | None):
+            said[name] = text_of(one) or ""
+        elif name != "id" or not isinstance(one, UUID | Attachment):
+            raise InvalidInput(f"the {name} of a file must be a text", hint='Image("cat.png")')
+    return replace(part, **said)
 
 
 def source_of(part: Attached) -> Any:

@@ -15,7 +15,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.analytics.spans import ms_between
 from turnmill.store.nouns.scripted import SCRIPTED
-from turnmill.store.readable import read_one, readable
+from turnmill.store.readable import read_one, read_page
 from turnmill.store.rules.ratings import stands
 from turnmill.store.rules.sealing import settings_of_house
 from turnmill.store.schema.feedback_tables import feedback
@@ -79,10 +79,10 @@ def find(
     conn: Connection, *, after: UUID | None = None, limit: int = 100
 ) -> list[ExperimentRecord]:
     """Return up to `limit` experiments, newest first; `after` is the last id of a page."""
-    query = select(experiments).order_by(experiments.c.id.desc()).limit(limit)
+    query = select(experiments)
     if after is not None:
         query = query.where(experiments.c.id < after)
-    return list(readable(conn.execute(query), _record))
+    return read_page(conn, query, _record, by=experiments.c.id, limit=limit)
 
 
 def stop(conn: Connection, experiment_id: UUID) -> ExperimentRecord:

@@ -22,7 +22,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, EventKind, SessionStatus, TurnState
 from turnmill.store.feedback_records import Feedback, NewFeedback
 from turnmill.store.line.head import lock_sessions
-from turnmill.store.readable import readable
+from turnmill.store.readable import read_page
 from turnmill.store.rules.happenings import write_turn_events
 from turnmill.store.rules.ratings import stands
 from turnmill.store.rules.sealing import require_keys, sealed_in
@@ -93,8 +93,8 @@ def find(
         wanted.append(feedback.c.comment.is_not(None))
     if after is not None:
         wanted.append(feedback.c.id < after)
-    query = _joined(*_COLUMNS).where(*wanted).order_by(feedback.c.id.desc()).limit(limit)
-    return list(readable(conn.execute(query), _record))
+    query = _joined(*_COLUMNS).where(*wanted)
+    return read_page(conn, query, _record, by=feedback.c.id, limit=limit)
 
 
 def given(conn: Connection, *which: ColumnElement[bool]) -> FeedbackGiven:

@@ -19,7 +19,7 @@ from turnmill.store.batch_records import StagedLine
 from turnmill.store.nouns import batch_moves, batch_staging, batches
 from turnmill.store.nouns.asked_again import AGAIN
 from turnmill.store.nouns.batch_staging import HowToRun
-from turnmill.store.readable import read_one, readable
+from turnmill.store.readable import read_one, read_page, readable
 from turnmill.store.rules.sealing import settings_of_house
 from turnmill.store.schema.batch_tables import batch_tallies
 from turnmill.store.schema.tables import sessions
@@ -138,10 +138,10 @@ def get(conn: Connection, trial: UUID | str) -> TrialRecord:
 
 def find(conn: Connection, *, after: UUID | None = None, limit: int = 100) -> list[TrialRecord]:
     """Return up to `limit` trials, newest first; `after` is the last id of the page before."""
-    query = select(trials).order_by(trials.c.id.desc()).limit(limit)
+    query = select(trials)
     if after is not None:
         query = query.where(trials.c.id < after)
-    return list(readable(conn.execute(query), record_of))
+    return read_page(conn, query, record_of, by=trials.c.id, limit=limit)
 
 
 def mark_cancelled(conn: Connection, trial_id: UUID) -> TrialRecord:

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Row, select
 
 from turnmill.domain.auditing import Action
 from turnmill.store.audit_records import AuditEntry
-from turnmill.store.readable import readable
+from turnmill.store.readable import read_page
 from turnmill.store.schema.audit_tables import audit_log, audit_subjects
 
 #: With whose data it was, where the log knows that yet.
@@ -24,14 +24,14 @@ def find(
     limit: int = 100,
 ) -> list[AuditEntry]:
     """Return up to `limit` rows, newest first; `before` is the last id of the page before."""
-    query = ENTRIES.order_by(audit_log.c.id.desc()).limit(limit)
+    query = ENTRIES
     if user_id is not None:
         query = query.where(audit_subjects.c.user_id == user_id)
     if action is not None:
         query = query.where(audit_log.c.action == action.value)
     if before is not None:
         query = query.where(audit_log.c.id < before)
-    return list(readable(conn.execute(query), entry))
+    return read_page(conn, query, entry, by=audit_log.c.id, limit=limit)
 
 
 def entry(row: Row[Any]) -> AuditEntry:

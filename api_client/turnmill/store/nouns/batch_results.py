@@ -12,7 +12,7 @@ from turnmill.domain.states import TurnState
 from turnmill.store.batch_records import BatchResult
 from turnmill.store.codec import parts_from
 from turnmill.store.nouns.answering import answered_because, answered_by
-from turnmill.store.readable import ODD, readable
+from turnmill.store.readable import ODD, read_page
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches, messages, sessions, turns
 from turnmill.store.vaults import plain
@@ -39,7 +39,8 @@ def results(
     staged = select(batch_lines.c.line).where(batch_lines.c.batch_id == batch_id).limit(1)
     has_lines = conn.execute(staged).first() is not None
     query = _by_line(batch_id, after_line) if has_lines else _by_turn(batch_id, after_line)
-    return list(readable(conn.execute(query.limit(limit)), _result))
+    by = batch_lines.c.line if has_lines else turns.c.batch_line
+    return read_page(conn, query, _result, by=by, limit=limit, newest_first=False)
 
 
 def _by_line(batch_id: BatchId, after_line: int) -> Select[Any]:
@@ -56,7 +57,6 @@ def _by_line(batch_id: BatchId, after_line: int) -> Select[Any]:
         .join(sessions, sessions.c.id == turns.c.session_id, isouter=True)
         .join(messages, and_(messages.c.turn_id == answer, messages.c.final), isouter=True)
         .where(line.batch_id == batch_id, line.line > after_line)
-        .order_by(line.line)
     )
 
 
@@ -72,7 +72,6 @@ def _by_turn(batch_id: BatchId, after_line: int) -> Select[Any]:
         .join_from(turns, sessions, sessions.c.id == turns.c.session_id)
         .join(messages, and_(messages.c.turn_id == turns.c.id, messages.c.final), isouter=True)
         .where(turns.c.batch_id == batch_id, turns.c.batch_line > after_line)
-        .order_by(turns.c.batch_line)
     )
 
 

@@ -13,7 +13,7 @@ from turnmill.domain.states import SessionStatus
 from turnmill.store.batch_records import BatchRecord
 from turnmill.store.nouns.batch_counts import counts as counts
 from turnmill.store.nouns.batch_counts import waiting_for_budget
-from turnmill.store.readable import readable
+from turnmill.store.readable import read_page
 from turnmill.store.rules.sealing import settings_of
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches, sessions
@@ -85,8 +85,7 @@ def find(conn: Connection, *, after: BatchId | None = None, limit: int = 100) ->
     query = select(batches, waiting_for_budget().label("waiting_for_budget"))
     if after is not None:
         query = query.where(batches.c.id < after)
-    found = conn.execute(query.order_by(batches.c.id.desc()).limit(limit))
-    return list(readable(found, record_of))
+    return read_page(conn, query, record_of, by=batches.c.id, limit=limit)
 
 
 def locked(conn: Connection, batch_id: BatchId) -> BatchRecord:

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +29,7 @@ from turnmill.store.budget_records import Budget, Holder, NewBudget
 from turnmill.store.line.charges import has_news
 from turnmill.store.line.head import lock_sessions, move_lines, skipping_busy
 from turnmill.store.line.reserving import begin_periods
-from turnmill.store.readable import readable
+from turnmill.store.readable import read_page
 from turnmill.store.records import Moved
 from turnmill.store.rules.charging import is_beyond_share
 from turnmill.store.schema.budget_tables import budgets, charges
@@ -105,11 +106,11 @@ def get(conn: Connection, holder: Holder, period: Period | None) -> Budget:
 def find(conn: Connection, *, after: UUID | None = None, limit: int = 100) -> list[Budget]:
     """Return up to `limit` budgets, oldest first; `after` is the last id of the page before."""
     query = select(budgets).where(budgets.c.scope.not_in((Scope.BATCH, Scope.GONE)))
-    query = query.order_by(budgets.c.id).limit(limit)
     if after is not None:
         query = query.where(budgets.c.id > after)
     now = _now(conn)
-    return list(readable(conn.execute(query), lambda row: _budget(row, now=now)))
+    read = partial(_budget, now=now)
+    return read_page(conn, query, read, by=budgets.c.id, limit=limit, newest_first=False)
 
 
 def remove(conn: Connection, holder: Holder, period: Period | None) -> None:

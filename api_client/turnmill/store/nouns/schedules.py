@@ -30,7 +30,7 @@ from turnmill.store.codec import content_of, parts_from, shown_parts
 from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.nouns.holds import refuse_held_sessions
-from turnmill.store.readable import ODD, read_one, readable
+from turnmill.store.readable import ODD, read_one, read_page
 from turnmill.store.records import Accepted, Head, NewTurn
 from turnmill.store.rules.sealing import object_in, sealed_in
 from turnmill.store.schedule_records import NewSchedule, Schedule
@@ -109,8 +109,7 @@ def find(
         query = query.where(schedules.c.session_id == session_id)
     if after is not None:
         query = query.where(schedules.c.id < after)
-    rows = conn.execute(query.order_by(schedules.c.id.desc()).limit(limit))
-    return list(readable(rows, _record))
+    return read_page(conn, query, _record, by=schedules.c.id, limit=limit)
 
 
 def change(conn: Connection, schedule_id: UUID, values: Mapping[str, Any]) -> Schedule:

@@ -35,7 +35,7 @@ from turnmill.store.kept import give_up_all
 from turnmill.store.line.endings import end_turns, tell_ended
 from turnmill.store.line.head import lock_sessions, move_lines
 from turnmill.store.message_records import MessageRecord
-from turnmill.store.readable import read_one, readable
+from turnmill.store.readable import read_one, read_page, readable
 from turnmill.store.records import Head, NewSession, SessionRecord
 from turnmill.store.rules.accepting import sealer_of_new, session_values, whole_seconds
 from turnmill.store.rules.happenings import observe, observe_new, write_session_events
@@ -131,8 +131,7 @@ def find(
         query = query.where(sessions.c.id.between(*ids))
     if after is not None:
         query = query.where(sessions.c.id < after)
-    rows = conn.execute(query.order_by(sessions.c.id.desc()).limit(limit))
-    return list(readable(rows, _record))
+    return read_page(conn, query, _record, by=sessions.c.id, limit=limit)
 
 
 def change(

@@ -10,7 +10,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.json_values import Unreadable
 from turnmill.domain.states import SessionStatus
 from turnmill.domain.templates import TemplateRef
-from turnmill.store.readable import read_one, readable
+from turnmill.store.readable import read_one, read_page
 from turnmill.store.rules.sealing import sealed_of_house
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema.template_tables import template_versions, templates
@@ -74,7 +74,8 @@ def find(conn: Connection, *, after: str | None = None, limit: int = 100) -> lis
     query = _versions().where(template_versions.c.version == templates.c.current)
     if after is not None:
         query = query.where(templates.c.name > after)
-    return list(readable(conn.execute(query.order_by(templates.c.name).limit(limit)), _record))
+    by = template_versions.c.name
+    return read_page(conn, query, _record, by=by, limit=limit, newest_first=False)
 
 
 def versions(
@@ -86,8 +87,7 @@ def versions(
     query = _versions().where(templates.c.name == name)
     if before is not None:
         query = query.where(template_versions.c.version < before)
-    rows = conn.execute(query.order_by(template_versions.c.version.desc()).limit(limit))
-    return list(readable(rows, _record))
+    return read_page(conn, query, _record, by=template_versions.c.version, limit=limit)
 
 
 def make_current(conn: Connection, name: str, version: int) -> TemplateRecord:

@@ -41,7 +41,7 @@ from turnmill.store.nouns.answering import (
     attempt_of,
 )
 from turnmill.store.nouns.sessions import history
-from turnmill.store.readable import read_one, readable
+from turnmill.store.readable import read_one, read_page
 from turnmill.store.records import Accepted, Head, NewTurn
 from turnmill.store.schema.named_turns import still_in
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
@@ -110,8 +110,7 @@ def find(
     if run_again is not None:
         wanted.append(has_run_again() if run_again else ~has_run_again())
     query = _visible().where(*wanted)
-    rows = conn.execute(query.order_by(turns.c.id.desc()).limit(limit))
-    return list(readable(rows, _record))
+    return read_page(conn, query, _record, by=turns.c.id, limit=limit)
 
 
 def has_run_again() -> ColumnElement[bool]:
