@@ -14,6 +14,7 @@ from typing import Any
 from turnmill.broker.publisher import Publisher
 from turnmill.domain.errors import StoreUnavailable
 from turnmill.store.line import threads, voice
+from turnmill.store.records import Fenced, Locked, Moved
 from turnmill_worker.app import app
 from turnmill_worker.process import dispatcher
 from turnmill_worker.process.closing import Closing
@@ -21,7 +22,7 @@ from turnmill_worker.process.feeder import Feeder
 from turnmill_worker.process.poller import Poller
 from turnmill_worker.providers.mock.provider import MockProvider
 from turnmill_worker.turn import attempt as turn
-from turnmill_worker.turn.claims import Claims
+from turnmill_worker.turn.claims import Busy, Claims
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.reservations import Reservations
 from turnmill_worker.turn.step_ledger import StepLedger
@@ -76,6 +77,19 @@ def step_on(point: str) -> None:
         FALLS[how]()
 
 
+#: What stands in a group for one that came to nothing.
+_NOTHING = (Busy, Fenced, Locked, BaseException)
+
+
+def found(result: Any) -> bool:
+    """Tell whether a function has found something: a group of which nothing came is not empty."""
+    if isinstance(result, Moved):
+        return result.turns > 0
+    if isinstance(result, list):
+        return any(one and not isinstance(one, _NOTHING) for one in result)
+    return bool(result)
+
+
 def around(holder: Any, name: str, *, before: str = "", after: str = "") -> None:
     """Put points before and after a function; after it, only where it has found something."""
     original = getattr(holder, name)
@@ -85,7 +99,7 @@ def around(holder: Any, name: str, *, before: str = "", after: str = "") -> None
         if before:
             step_on(before)
         result = original(*args, **kwargs)
-        if after and result:
+        if after and found(result):
             step_on(after)
         return result
 
@@ -137,8 +151,8 @@ _look, _feed = Poller.look, Feeder.feed
 
 
 async def look(self: Poller) -> None:
-    """Look away while the trap is laid for the feeder, which would often come too late."""
-    if lies_at() not in {"announce.noted", "publish.after"}:
+    """Look away while the trap is laid for the feeder or a hint: those often come too late."""
+    if lies_at() not in {"announce.noted", "publish.after", "claim.before", "claim.after"}:
         await _look(self)
 
 

@@ -38,6 +38,7 @@ def require_worker_half(*modules: str) -> None:
 def settings_of_servers(*, database: bool = True) -> Settings:
     """Return the settings with the URLs of the servers that are needed, or raise InvalidSetting."""
     from turnmill.running_home import settings_of_home
+    from turnmill.store.database import address_of
 
     settings = settings_of_home()
     for variable, url, needed in (
@@ -46,7 +47,7 @@ def settings_of_servers(*, database: bool = True) -> Settings:
     ):
         if needed and not url:
             hint = f"set {variable}, or run `turnmill up`, which brings the servers along"
-            if database and settings.database_url.startswith("sqlite"):
+            if database and address_of(settings.database_url) is None:
                 hint = "SQLite needs no worker: turns run in the process that sends them"
             raise InvalidSetting(f"{variable} is not set", hint=hint)
     return settings

@@ -41,7 +41,7 @@ def form_refused(refused: SchemaRefused) -> Rejected:
     return Rejected(
         "setting_refused",
         detail=f"setting 'response_format': {refused}",
-        hint="docs/tools.md says which schemas a reply can be held to; `turnmill sessions update`"
+        hint="docs/tools.md says which schemas a reply can be held to; `client.sessions.update`"
         " changes the setting",
     )
 

@@ -1,9 +1,8 @@
 """Content that is kept for its time only: which turns have lost theirs."""
 
-from sqlalchemy import ColumnElement, Connection, false, func, select, update
+from sqlalchemy import ColumnElement, Connection, false, func, select
 
 from turnmill.domain.ids import TurnId
-from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import sessions, turns
 
 
@@ -22,9 +21,3 @@ def content_is_gone(conn: Connection, turn_id: TurnId) -> bool:
     """Tell whether nothing is left of what was said in the turn: its time was over."""
     found = select(turns.c.id).where(turns.c.id == turn_id, is_gone())
     return conn.execute(found).first() is not None
-
-
-def forget_line_keys(conn: Connection, which: ColumnElement[bool]) -> None:
-    """Take out what these lines of batches are found by: a hash of all that they have asked."""
-    found = update(batch_lines).where(which, batch_lines.c.key.is_not(None))
-    conn.execute(found.values(key=None))

@@ -13,10 +13,10 @@ from turnmill.domain.states import UNFINISHED, SessionStatus
 from turnmill.store.deletion_records import Gone
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release
-from turnmill.store.line.content import forget_line_keys
 from turnmill.store.line.copies import with_copies
 from turnmill.store.line.endings import tell_ended
 from turnmill.store.line.going import keep_money
+from turnmill.store.line.line_keys import forget_line_keys
 from turnmill.store.line.topics import hush, topics_of
 from turnmill.store.rules.endings import Happening, write_events
 from turnmill.store.rules.figures import keep_figures

@@ -27,8 +27,8 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release_turns
-from turnmill.store.line.content import forget_line_keys
 from turnmill.store.line.head import lock_sessions
+from turnmill.store.line.line_keys import forget_line_keys
 from turnmill.store.line.topics import forget_topic
 from turnmill.store.nouns.holds import not_on_hold
 from turnmill.store.rules.accepting import OF_WHAT_IS_GONE
