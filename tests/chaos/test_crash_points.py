@@ -194,15 +194,20 @@ def test_12_the_next_turn_is_woken_though_the_worker_died_before_it_could(stage:
     assert course(second.result(timeout=WAIT).attempts) == [SENT]
 
 
-def test_13_what_a_worker_frozen_past_its_lease_has_to_say_changes_nothing(stage: Stage) -> None:
+def test_13_what_a_worker_frozen_past_its_lease_has_to_say_is_paid_for_and_no_more(
+    stage: Stage,
+) -> None:
     stage.workers()
+    refused = stage.system.logs().count("nothing was changed")
     turn = stage.send(script={"latency": 0.5})
     stage.await_call(turn)
     with stage.frozen(stage.owner(turn)):
         reply = turn.result(timeout=WAIT)
     assert course(reply.attempts)[0] == LOST
-    until(lambda: "nothing was changed" in stage.system.logs())
-    assert turn.result(timeout=WAIT) == reply
+    until(lambda: stage.system.logs().count("nothing was changed") > refused)
+    again = turn.result(timeout=WAIT)
+    assert (again.text, course(again.attempts)) == (reply.text, course(reply.attempts))
+    assert again.usage.output_tokens == 2 * (reply.usage.output_tokens or 0)
 
 
 def test_13_a_worker_frozen_before_its_call_does_not_make_it_when_it_wakes(stage: Stage) -> None:
