@@ -144,8 +144,15 @@ def test_no_child_but_workers_holds_what_the_caller_does_and_none_the_passwords_
         assert {process for process, env in told.items() if secret_of(up, name) in env} == flower
 
 
+#: A process has ended since it was seen: those of a server's connections come and go.
+_HAS_ENDED = (FileNotFoundError, ProcessLookupError)
+
+
 def environment_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    """Return its environment; nothing, where it has ended."""
+    with suppress(*_HAS_ENDED):
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    return ""
 
 
 def secret_of(up: Up, name: str) -> str:
@@ -344,19 +351,19 @@ def test_a_worker_that_cannot_start_ends_up_with_the_tail_of_its_log(
 
 
 def listening(pid: int) -> set[str]:
-    """Return the IPv4 and IPv6 addresses that a process listens on."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # it was closed meanwhile
-            target = os.readlink(descriptor)
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                found.add(_address(fields[1].partition(":")[0]))
+    """Return the IPv4 and IPv6 addresses that a process listens on; none, where it has ended."""
+    inodes, found = set(), set()
+    with suppress(*_HAS_ENDED):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # it was closed meanwhile
+                target = os.readlink(descriptor)
+                if target.startswith("socket:["):
+                    inodes.add(target[8:-1])
+        for table in ("tcp", "tcp6"):
+            for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and fields[9] in inodes:
+                    found.add(_address(fields[1].partition(":")[0]))
     return found
 
 
