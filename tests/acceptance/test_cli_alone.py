@@ -103,6 +103,19 @@ def test_an_error_is_a_line_a_next_step_and_an_exit_code(
     assert "Traceback" not in said.err
 
 
+@pytest.mark.parametrize(
+    ("database_url", "told"),
+    [("", "TURNMILL_DATABASE_URL is not set"), ("mysql://host/name", "no store for mysql")],
+)
+def test_a_worker_without_a_store_is_told_what_its_database_lacks(
+    tmp_path: Path, database_url: str, told: str
+) -> None:
+    said = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": database_url}).run("worker")
+    assert said.code == 1
+    assert told in said.err
+    assert "SQLite" not in said.err
+
+
 def test_migrate_says_from_where_to_where_and_back(tmp_path: Path) -> None:
     alone = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": f"sqlite:///{tmp_path}/new.db"})
 

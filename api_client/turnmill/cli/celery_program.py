@@ -38,7 +38,6 @@ def require_worker_half(*modules: str) -> None:
 def settings_of_servers(*, database: bool = True) -> Settings:
     """Return the settings with the URLs of the servers that are needed, or raise InvalidSetting."""
     from turnmill.running_home import settings_of_home
-    from turnmill.store.database import address_of
 
     settings = settings_of_home()
     for variable, url, needed in (
@@ -47,10 +46,18 @@ def settings_of_servers(*, database: bool = True) -> Settings:
     ):
         if needed and not url:
             hint = f"set {variable}, or run `turnmill up`, which brings the servers along"
-            if database and address_of(settings.database_url) is None:
+            if database and settings.database_url and not _names_server(settings.database_url):
                 hint = "SQLite needs no worker: turns run in the process that sends them"
             raise InvalidSetting(f"{variable} is not set", hint=hint)
     return settings
+
+
+def _names_server(database_url: str) -> bool:
+    """Tell whether it is no file; raises InvalidSetting where there is no store for it."""
+    from turnmill.store.database import address_of, parse_url
+
+    parse_url(database_url)
+    return address_of(database_url) is not None
 
 
 def become(
