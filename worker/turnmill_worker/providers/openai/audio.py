@@ -22,8 +22,9 @@ from turnmill_worker.providers.http import (
     encoded,
     headers_of,
 )
-from turnmill_worker.providers.keys import account_of, key_in, value_in
+from turnmill_worker.providers.keys import account_of
 from turnmill_worker.providers.multipart import FormFile, form
+from turnmill_worker.providers.openai.account import sdk_from_env
 from turnmill_worker.providers.openai.refusals import REQUEST_ID, refusal_of
 from turnmill_worker.providers.openai.spoken import Spoken, pieces_of, usage_of
 from turnmill_worker.providers.parameters import setting_refused, timeout_of
@@ -69,13 +70,7 @@ class _Account(NamedTuple):
 
     @classmethod
     def from_env(cls) -> Self:
-        sdk = AsyncOpenAI(
-            api_key=key_in("OPENAI_API_KEY"),
-            base_url=value_in("OPENAI_BASE_URL"),
-            organization=value_in("OPENAI_ORG_ID"),
-            project=value_in("OPENAI_PROJECT_ID"),
-            max_retries=0,
-        )
+        sdk = sdk_from_env()
         vendor = Vendor(
             base_url=str(sdk.base_url),
             headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),

@@ -28,8 +28,9 @@ from turnmill_worker.providers.attached import hears, refuse_too_much
 from turnmill_worker.providers.counting import input_bound, output_bound
 from turnmill_worker.providers.filling import filled
 from turnmill_worker.providers.http import RawAnswer, Vendor, encoded, headers_of
-from turnmill_worker.providers.keys import account_of, key_in, value_in
+from turnmill_worker.providers.keys import account_of
 from turnmill_worker.providers.openai import chat, conversations, files, responses
+from turnmill_worker.providers.openai.account import sdk_from_env
 from turnmill_worker.providers.openai.asking import Asking, Body, followed
 from turnmill_worker.providers.openai.batches import OpenAIBatches
 from turnmill_worker.providers.openai.bounds import most_output_of
@@ -106,14 +107,7 @@ class OpenAIProvider:
     @classmethod
     def from_env(cls) -> Self:
         """Read OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_ORG_ID and OPENAI_PROJECT_ID."""
-        sdk = AsyncOpenAI(
-            api_key=key_in("OPENAI_API_KEY"),
-            base_url=value_in("OPENAI_BASE_URL"),
-            organization=value_in("OPENAI_ORG_ID"),
-            project=value_in("OPENAI_PROJECT_ID"),
-            max_retries=0,
-        )
-        return cls(sdk)
+        return cls(sdk_from_env())
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         told = None if emit is None else Told(emit)
